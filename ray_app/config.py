@@ -1,0 +1,127 @@
+"""Settings: one typed tree, section names are package names; from a TOML file and `LEMO_<SECTION>_<FIELD>`."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ray_app.errors import InvalidSettings
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Stores(Section):
+    """A URL chooses the served store; none chooses the embedded one in the data folder."""
+
+    mongodb_url: str | None = None
+    redis_url: str | None = None
+    redis_prefix: str = Field("lemo", pattern=r"^[a-z0-9-]{1,32}$")
+    milvus_url: str | None = None
+    clickhouse_url: str | None = None
+    blobs_url: str | None = None
+    tombstone_s: int = Field(7 * 86400, ge=60)
+
+
+class Events(Section):
+    kafka_url: str | None = None
+    partitions: int = Field(4, ge=1, le=64)
+    item_topic: str = "items-ingest"
+    behavior_topic: str = "behavior-events"
+    slate_topic: str = "slates"
+    retention_s: int = Field(90 * 86400, ge=3600)
+
+
+class Streams(Section):
+    group: str = "lemo-recommender-group"
+    flows: tuple[str, ...] = ("items", "behaviors", "slates", "hot", "profile")
+    batch: int = Field(1000, ge=1, le=10_000)
+    lease_s: float = Field(3.0, gt=0.2)
+    repeat_window_s: int = Field(600, ge=1)
+
+
+class Features(Section):
+    """Hot score: integer sums per bucket, decayed when read. Profile: recent and seen items."""
+
+    hot_bucket_s: int = Field(300, ge=10)
+    hot_keep_s: int = Field(30 * 86400, ge=3600)
+    hot_half_life_s: int = Field(3 * 86400, ge=60)
+    recent_items: int = Field(200, ge=1, le=1000)
+    seen_items: int = Field(2000, ge=1, le=20_000)
+    profile_keep_s: int = Field(400 * 86400, ge=3600)
+
+
+class Recommend(Section):
+    candidates: int = Field(200, ge=10, le=2000)
+    budget_s: float = Field(0.1, gt=0)
+
+
+class Serving(Section):
+    max_body_bytes: int = Field(4 * 1024 * 1024, ge=1024)
+
+
+class Logs(Section):
+    level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+
+
+class Settings(Section):
+    data: Path = Path(".lemo")
+    roles: tuple[str, ...] = ("gateway", "streams", "scheduler")
+    stores: Stores = Stores()
+    events: Events = Events()
+    streams: Streams = Streams()
+    features: Features = Features()
+    recommend: Recommend = Recommend()
+    serving: Serving = Serving()
+    logs: Logs = Logs()
+
+    @model_validator(mode="after")
+    def _absolute(self) -> Settings:
+        object.__setattr__(self, "data", self.data.expanduser().absolute())
+        return self
+
+
+def load(env: Mapping[str, str] | None = None, file: Path | None = None) -> Settings:
+    """Settings from `file` (or LEMO_CONFIG), overridden by LEMO_ variables.
+
+    Raises InvalidSettings, naming the key, for a key or value that is not known.
+    """
+    env = os.environ if env is None else env
+    file = file or (Path(env["LEMO_CONFIG"]) if env.get("LEMO_CONFIG") else None)
+    tree: dict[str, Any] = tomllib.loads(file.read_text()) if file else {}
+    for name, value in env.items():
+        if name.startswith("LEMO_") and name != "LEMO_CONFIG":
+            _put(tree, name, value)
+    try:
+        return Settings.model_validate(tree)
+    except ValidationError as e:
+        first = e.errors()[0]
+        key = ".".join(str(p) for p in first["loc"])
+        raise InvalidSettings(f"setting {key} is {first.get('input')!r}: {first['msg']}", key=key) from None
+
+
+def _put(tree: dict[str, Any], name: str, value: str) -> None:
+    path = name.removeprefix("LEMO_").lower()
+    if path in ("data", "roles"):
+        tree[path] = value.split(",") if path == "roles" else value
+        return
+    section, _, field = path.partition("_")
+    info = Settings.model_fields.get(section)
+    fields = getattr(info.annotation, "model_fields", {}) if info else {}
+    if field not in fields:
+        known = ", ".join(f"LEMO_{section.upper()}_{f.upper()}" for f in fields) or "LEMO_DATA, LEMO_ROLES, LEMO_<SECTION>_<FIELD>"
+        raise InvalidSettings(f"variable {name} is not a setting. Known: {known}", key=name)
+    tree.setdefault(section, {})[field] = value.split(",") if _is_list(fields[field].annotation) else value
+
+
+def _is_list(annotation: Any) -> bool:
+    origin = typing.get_origin(annotation)
+    return origin is tuple or (origin is types.UnionType and tuple in map(typing.get_origin, typing.get_args(annotation)))

@@ -1,0 +1,93 @@
+"""One tree of errors. Each says what happened, the value, what is allowed, and the next step."""
+
+from __future__ import annotations
+
+
+class LemoError(Exception):
+    """Base: `status` for HTTP, `code` the gRPC status name, `reason` a constant that clients match on."""
+
+    status = 500
+    code = "INTERNAL"
+    reason = "INTERNAL"
+
+    def __init__(self, message: str, **metadata: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.metadata = metadata
+
+
+class InvalidField(LemoError):
+    """A field holds a value that is not allowed."""
+
+    status, code, reason = 400, "INVALID_ARGUMENT", "INVALID_FIELD"
+
+    def __init__(self, field: str, value: object, allowed: str) -> None:
+        shown = str(value)
+        shown = shown if len(shown) <= 80 else shown[:77] + "..."
+        super().__init__(f"{field} is {shown!r}; allowed: {allowed}", field=field, value=shown, allowed=allowed)
+        self.field, self.allowed = field, allowed
+
+
+class InvalidBody(LemoError):
+    """The body as a whole cannot be read."""
+
+    status, code, reason = 400, "INVALID_ARGUMENT", "INVALID_BODY"
+
+
+class BodyTooLarge(LemoError):
+    status, code, reason = 413, "RESOURCE_EXHAUSTED", "BODY_TOO_LARGE"
+
+
+class Unauthenticated(LemoError):
+    status, code, reason = 401, "UNAUTHENTICATED", "UNAUTHENTICATED"
+
+
+class Forbidden(LemoError):
+    status, code, reason = 403, "PERMISSION_DENIED", "FORBIDDEN"
+
+
+class NotFound(LemoError):
+    status, code, reason = 404, "NOT_FOUND", "NOT_FOUND"
+
+
+class UnknownScenario(NotFound):
+    reason = "UNKNOWN_SCENARIO"
+
+    def __init__(self, scenario: str, tenant: str, known: list[str]) -> None:
+        shown = scenario if len(scenario) <= 80 else scenario[:77] + "..."
+        super().__init__(
+            f"scenario {shown!r} is unknown to tenant {tenant!r}. Known: {', '.join(known)}",
+            field="scenario", value=shown, allowed=", ".join(known),
+        )  # fmt: skip
+
+
+class Unavailable(LemoError):
+    """A part that the call cannot do without is away; nothing was acknowledged."""
+
+    status, code, reason = 503, "UNAVAILABLE", "UNAVAILABLE"
+
+    def __init__(self, message: str, retry_after_s: int = 2, **metadata: str) -> None:
+        super().__init__(message, retry_after_s=str(retry_after_s), **metadata)
+        self.retry_after_s = retry_after_s
+
+
+class Overloaded(LemoError):
+    status, code, reason = 429, "RESOURCE_EXHAUSTED", "OVERLOADED"
+
+
+class InvalidSettings(LemoError):
+    """The settings cannot be used; raised at start."""
+
+    reason = "INVALID_SETTINGS"
+
+
+class DataFolderInUse(LemoError):
+    """Another cluster holds the data folder."""
+
+    reason = "DATA_FOLDER_IN_USE"
+
+
+class BrokenArtifact(LemoError):
+    """A stored artifact is missing a file or its checksum differs."""
+
+    reason = "BROKEN_ARTIFACT"

@@ -1,0 +1,1 @@
+"""What happened: the schema of events and the log that keeps them."""

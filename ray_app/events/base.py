@@ -1,0 +1,71 @@
+"""The port EventLog: topics of ordered partitions, read from a position."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What is appended: entries with one key keep their order."""
+
+    key: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """An entry in the log; `appended_at` is the log's own time in ms and never goes back within a partition."""
+
+    topic: str
+    partition: int
+    position: int
+    appended_at: int
+    key: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """Where an entry went: it is read once a flow's position is greater than `position`."""
+
+    topic: str
+    partition: int
+    position: int
+
+
+class EventLog(Protocol):
+    """Durable, ordered by partition, at least once. Positions are dense integers from 0 in the embedded log;
+    in general only their order counts.
+
+    Raises Unavailable while the log cannot be reached, and then nothing was appended that the caller may count on.
+    """
+
+    async def append(self, topic: str, entries: Sequence[Entry]) -> list[Appended]:
+        """Append all, in order; returns when they are durable."""
+        ...
+
+    async def partitions(self, topic: str) -> int: ...
+
+    async def read(self, topic: str, partition: int, position: int, limit: int, wait_s: float = 0.0) -> list[Logged]:
+        """Up to `limit` entries from `position` on, waiting up to `wait_s` for the first.
+
+        Raises PositionLost when retention has removed `position`; the error names the first position that is left.
+        """
+        ...
+
+    async def first(self, topic: str, partition: int) -> int: ...
+
+    async def end(self, topic: str, partition: int) -> int:
+        """One past the last entry."""
+        ...
+
+    async def tell_group(self, group: str, topic: str, partition: int, position: int) -> None:
+        """Publish a flow's position for lag tools; never read back by a flow."""
+        ...
+
+    async def told(self, group: str, topic: str, partition: int) -> int: ...
+
+    async def close(self) -> None: ...

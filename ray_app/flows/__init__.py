@@ -1,0 +1,1 @@
+"""One file a flow: what it reads, what an event changes, what it promises."""

@@ -1,0 +1,1 @@
+"""What we believe: embedders, channels, rankers, diversity, and their evaluation."""

@@ -1,0 +1,46 @@
+"""The ports of what we believe: an embedder of text, recallers that find candidates, a ranker that scores them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from ray_app.types import Mask, Matrix, Scored, Scores, Visitor
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+class Embedder(Protocol):
+    """Text to unit vectors. `version` names the space in which its vectors lie."""
+
+    version: str
+    size: int
+
+    def embed(self, texts: Sequence[str]) -> Matrix:
+        """float32 [n, size], rows of length 1 (or 0 for a text without a known word). Deterministic."""
+        ...
+
+
+class Recaller(Protocol):
+    """One channel. `allowed` is bool by row of the pinned shelf: only True rows may be returned.
+
+    A version may cover fewer rows than the shelf (`allowed` is then longer than its arrays), never more.
+    """
+
+    name: str
+
+    def recommend(self, visitor: Visitor, n: int, allowed: Mask) -> Scored:
+        """At most n rows, best first, without repeats."""
+        ...
+
+
+class Ranker(Protocol):
+    """Scores candidates from the feature view, one forward pass for all."""
+
+    version: str
+
+    def score(self, features: Matrix) -> Scores:
+        """features float32 [n, features.view.NAMES] -> float32 [n], higher is better."""
+        ...

@@ -1,0 +1,1 @@
+"""The answer: recall, rank and rerank for one request."""

@@ -1,0 +1,1 @@
+"""Which is live: versions of trained artifacts."""

@@ -1,0 +1,1 @@
+"""The doors: one table of use cases behind HTTP and gRPC."""

@@ -1,0 +1,1 @@
+"""What we remember: documents, state, vectors, analytics and blobs, embedded or served."""

@@ -1,0 +1,1 @@
+"""Change our mind: fit, evaluate, gate, register."""
