@@ -1,0 +1,87 @@
+"""Ray itself: connect, detached actors, jobs, and the settings of the running cluster."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import ray
+from ray.job_submission import JobStatus, JobSubmissionClient
+
+from ray_app.config import Settings
+from ray_app.errors import LemoError, NotFound, Unavailable
+
+NAMESPACE = "lemo"
+STORES = "local-stores"
+SCHEDULER = "scheduler"
+ENDED = {JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED}
+
+
+def connect() -> None:
+    """Join the running cluster; a second call does nothing. Raises Unavailable where none runs."""
+    if ray.is_initialized():
+        return
+    try:
+        ray.init(address="auto", namespace=NAMESPACE, log_to_driver=False, logging_level="ERROR")
+    except ConnectionError:
+        raise Unavailable("no Ray cluster runs on this machine. Start one: lemo up") from None
+
+
+def detached(cls: type, name: str, *args: Any, **options: Any) -> Any:
+    """The one actor of this name in the cluster, made when absent; Ray restarts it for ever. It costs no CPU."""
+    chosen = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": 3, **options}
+    return (
+        ray.remote(cls)
+        .options(name=name, namespace=NAMESPACE, lifetime="detached", get_if_exists=True, **chosen)
+        .remote(*args)
+    )
+
+
+def find_actor(name: str) -> Any:
+    """Raises NotFound, naming the actor, when the cluster has none of this name."""
+    try:
+        return ray.get_actor(name, namespace=NAMESPACE)
+    except ValueError:
+        raise NotFound(f"actor {name!r} is not in this cluster. Is Lemo up? Start it: lemo up", name=name) from None
+
+
+def settings(timeout_s: float = 30.0) -> Settings:
+    """The settings of the running cluster, so that a job sees the same URLs and folder as the replicas."""
+    connect()
+    found = ray.get(find_actor(STORES).settings.remote(), timeout=timeout_s)
+    assert isinstance(found, Settings)
+    return found
+
+
+def job_client() -> JobSubmissionClient:
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    try:
+        return JobSubmissionClient(os.environ.get("RAY_API_SERVER_ADDRESS", "http://127.0.0.1:8265"))
+    except ConnectionError:
+        raise Unavailable("no Ray dashboard answers. Start the cluster: lemo up") from None
+
+
+def submit_job(name: str, args: Sequence[str] = ()) -> str:
+    """Start jobs/NAME.py on the cluster; returns the submission id."""
+    line = shlex.join([sys.executable, f"jobs/{name}.py", *args])
+    return str(job_client().submit_job(entrypoint=line, metadata={"job": name}))
+
+
+def follow_job(submission_id: str, poll_s: float = 0.5) -> Iterator[str]:
+    """Lines of the job's log while it runs. Raises LemoError when it did not succeed."""
+    client, shown = job_client(), 0
+    while True:
+        status = client.get_job_status(submission_id)
+        log = client.get_job_logs(submission_id)
+        whole = log if status in ENDED else log[: log.rfind("\n") + 1]
+        yield from whole[shown:].splitlines()
+        shown = max(shown, len(whole))
+        if status in ENDED:
+            break
+        time.sleep(poll_s)
+    if status != JobStatus.SUCCEEDED:
+        raise LemoError(f"job {submission_id} ended as {status}: {client.get_job_info(submission_id).message}")

@@ -1,0 +1,191 @@
+"""`lemo up`: run `serve run` with the variables it needs, wait until it is ready, and leave nothing behind.
+
+Ray itself is not imported: the launcher stays small, and what it starts is what `serve run` alone starts.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import FrameType
+
+import httpx
+import psutil
+import yaml
+
+from ray_app.errors import LemoError, Unavailable
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIG = ROOT / "serve_config.yaml"
+MARK = "RUN_OF_LEMO"  # in the environment of every process of one start
+STOP_S = 6.0  # `serve run` has this long after SIGINT; then everything of this start is killed
+_PR_SET_PDEATHSIG = 1
+
+VARIABLES = {
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
+    "RAY_AUTH_MODE": "token",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+}
+
+
+class Stopped(Exception):
+    """SIGINT or SIGTERM arrived."""
+
+
+def free_port(wanted: int = 0) -> int:
+    """`wanted` when nothing listens on it, else one that the system picks."""
+    for port in (wanted, 0):
+        with socket.socket() as s:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                s.bind(("", port))
+            except OSError:
+                continue
+            return int(s.getsockname()[1])
+    raise Unavailable("no TCP port is free on this machine")
+
+
+def environment(data: Path, run: str, scratch: Path) -> dict[str, str]:
+    """What `serve run` needs before Ray starts; values that are already set win, ports that are taken do not."""
+    env = {**VARIABLES, **os.environ, MARK: run, "LEMO_DATA": str(data)}
+    env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    env["RAY_SERVE_HAPROXY_STATS_PORT"] = str(free_port(int(env.get("RAY_SERVE_HAPROXY_STATS_PORT", "8404"))))
+    env["RAY_SERVE_HAPROXY_METRICS_PORT"] = str(free_port(int(env.get("RAY_SERVE_HAPROXY_METRICS_PORT", "9101"))))
+    for name, file in {
+        "CONFIG_FILE_LOC": "haproxy.cfg",
+        "SOCKET_PATH": "admin.sock",
+        "SERVER_STATE_BASE": "",
+        "SERVER_STATE_FILE": "server-state",
+    }.items():
+        env.setdefault(f"RAY_SERVE_HAPROXY_{name}", str(scratch / file))
+    return env
+
+
+class House:
+    """One start of the whole system on this machine."""
+
+    def __init__(self, data: Path, http_port: int | None = None, grpc_port: int | None = None) -> None:
+        config = yaml.safe_load(CONFIG.read_text())
+        self.http_port = http_port or config["http_options"]["port"]
+        self.grpc_port = grpc_port or config["grpc_options"]["port"]
+        config["http_options"]["port"], config["grpc_options"]["port"] = self.http_port, self.grpc_port
+        self.data, self._config, self._run = data, config, uuid.uuid4().hex
+        self.log = data / "logs" / "serve.log"
+        self._scratch = Path(tempfile.mkdtemp(prefix="lemo-"))
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.http_port}"
+
+    def start(self, extra: Mapping[str, str] | None = None) -> None:
+        """Raises Unavailable when a door's port is taken."""
+        for port in (self.http_port, self.grpc_port):
+            if free_port(port) != port:
+                raise Unavailable(f"port {port} is taken. Stop what listens there, or choose: --http-port, --grpc-port")
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        written = self._scratch / "serve_config.yaml"
+        written.write_text(yaml.safe_dump(self._config))
+        env = {**environment(self.data, self._run, self._scratch), **(extra or {})}
+        with self.log.open("ab") as out:
+            self._process = subprocess.Popen(
+                [str(Path(sys.executable).parent / "serve"), "run", str(written)],
+                env=env, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+                start_new_session=True, preexec_fn=_follow_parent,
+            )  # fmt: skip
+
+    def wait_ready(self, timeout_s: float = 180.0, path: str = "/ready") -> None:
+        """Raises LemoError with the end of the log when `serve run` ends or the time is over."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            if self._process is None or self._process.poll() is not None:
+                raise LemoError(f"the start failed:\n{self._tail()}\nThe whole log: {self.log}")
+            try:
+                if httpx.get(self.url + path, timeout=2).status_code == 200:
+                    return
+            except httpx.HTTPError:
+                pass
+            time.sleep(0.3)  # a poll of another process, not a race
+        raise LemoError(f"not ready after {timeout_s:.0f} s:\n{self._tail()}\nThe whole log: {self.log}")
+
+    def wait(self) -> int:
+        assert self._process is not None
+        return self._process.wait()
+
+    def stop(self) -> None:
+        """SIGINT, then SIGKILL for whatever of this start is left."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+            try:
+                self._process.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                pass
+        left = self.processes()
+        for p in left:
+            _quietly(p.kill)
+        psutil.wait_procs(left, timeout=2)
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def processes(self) -> list[psutil.Process]:
+        """Every process of this start, found by the mark in its environment."""
+        return [p for p in psutil.process_iter() if _environ(p).get(MARK) == self._run]
+
+    def _tail(self, lines: int = 25) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:]) if self.log.exists() else ""
+
+
+def run(house: House, when_ready: Callable[[], None], extra: Mapping[str, str] | None = None) -> int:
+    """Stay in the foreground until Ctrl-C or SIGTERM; returns the exit status."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Stopped
+
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell that starts us with & makes us ignore SIGINT
+        signal.signal(number, stop)
+    try:
+        house.start(extra)
+        house.wait_ready()
+        when_ready()
+        return house.wait()
+    except Stopped:
+        return 0
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        house.stop()
+
+
+def _follow_parent() -> None:
+    """A launcher killed with -9 takes `serve run` with it, and that takes Ray."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
+
+
+def _environ(p: psutil.Process) -> dict[str, str]:
+    try:
+        return p.environ()
+    except (psutil.Error, OSError):
+        return {}
+
+
+def _quietly(call: Callable[[], object]) -> None:
+    try:
+        call()
+    except psutil.Error:
+        pass

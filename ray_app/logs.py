@@ -1,0 +1,41 @@
+"""Structured logs: one JSON object a line, with the request and the tenant that it belongs to."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from contextvars import ContextVar
+
+import orjson
+
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+tenant: ContextVar[str] = ContextVar("tenant", default="")
+
+_STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime"}
+
+
+class JsonLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "at": int(record.created * 1000),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            "request_id": request_id.get(),
+            "tenant": tenant.get(),
+            **{k: v for k, v in record.__dict__.items() if k not in _STANDARD},
+        }
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        return orjson.dumps({k: v for k, v in line.items() if v != ""}, default=str).decode()
+
+
+def start(level: str) -> None:
+    """Send the logs of `ray_app` to standard error; a second call changes only the level."""
+    logger = logging.getLogger("ray_app")
+    logger.setLevel(level)
+    if not logger.handlers:
+        out = logging.StreamHandler(sys.stderr)
+        out.setFormatter(JsonLines())
+        logger.addHandler(out)
+        logger.propagate = False
