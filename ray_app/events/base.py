@@ -2,9 +2,31 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+from ray_app.errors import LemoError
+
+
+class PositionLost(LemoError):
+    """Retention has removed entries that a flow had not read."""
+
+    reason = "POSITION_LOST"
+
+    def __init__(self, topic: str, partition: int, position: int, first: int) -> None:
+        super().__init__(
+            f"position {position} of {topic}/{partition} is gone; the first that is left is {first}: "
+            f"{first - position} entries were lost to retention. Raise events.retention_s",
+            topic=topic, partition=str(partition), position=str(position), first=str(first),
+        )  # fmt: skip
+        self.first = first
+
+
+def partition_of(key: str, partitions: int) -> int:
+    """The same in every process and adapter of ours."""
+    return zlib.crc32(key.encode()) % partitions
 
 
 @dataclass(frozen=True, slots=True)

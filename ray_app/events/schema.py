@@ -1,0 +1,165 @@
+"""Behaviour, item and slate events: what a client may send, and how each is written to the log."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from ray_app.errors import InvalidField
+from ray_app.events.base import Entry
+from ray_app.types import BEHAVIOR_TYPES, Behavior, Degraded, Item, Placed, Reason, Slate
+
+DAY_MS = 86_400_000
+OLDEST_MS, AHEAD_MS = 400 * DAY_MS, 300_000
+FIELDS = (
+    "event_id", "user_id", "session_id", "item_id", "type", "value", "scenario", "request_id", "position", "occurred_at",
+)  # fmt: skip
+ID = "a string of 1 to 256 bytes"
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """An item that was taken away, as of `version`."""
+
+    tenant: str
+    id: str
+    version: int
+
+
+def parse_id(field: str, value: object) -> str:
+    """A non-empty string of at most 256 bytes of UTF-8 without control characters."""
+    if not isinstance(value, str) or not value or not value.isprintable():
+        raise InvalidField(field, value, f"{ID} without control characters")
+    if len(value.encode("utf-8", "surrogatepass")) > 256:
+        raise InvalidField(field, value, ID)
+    return value
+
+
+def parse_time(field: str, value: object) -> int:
+    """Milliseconds since 1970 UTC from an integer or an ISO 8601 string; a string without a zone is UTC."""
+    allowed = "ISO 8601 or milliseconds since 1970"
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**14:
+        return value
+    if not isinstance(value, str):
+        raise InvalidField(field, value, allowed)
+    try:
+        at = datetime.fromisoformat(value)
+    except ValueError:
+        raise InvalidField(field, value, allowed) from None
+    return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def parse_behavior(raw: Mapping[str, Any], tenant: str, now: int, history: bool = False) -> Behavior:
+    """Raises InvalidField for the first field that is not allowed; `history` lifts the age limit."""
+    refuse_unknown(raw, FIELDS)
+    user, session = raw.get("user_id"), raw.get("session_id")
+    if (user is None) == (session is None):
+        raise InvalidField("user_id", user, "exactly one of user_id and session_id")
+    if raw.get("type") not in BEHAVIOR_TYPES:
+        raise InvalidField("type", raw.get("type"), ", ".join(BEHAVIOR_TYPES))
+    at = parse_time("occurred_at", raw.get("occurred_at"))
+    if at > now + AHEAD_MS or (at < now - OLDEST_MS and not history):
+        raise InvalidField("occurred_at", raw.get("occurred_at"), "400 days ago to 5 minutes ahead")
+    return Behavior(
+        event_id=parse_id("event_id", raw.get("event_id")),
+        tenant=tenant,
+        item_id=parse_id("item_id", raw.get("item_id")),
+        type=raw["type"],
+        occurred_at=at,
+        user_id=None if user is None else parse_id("user_id", user),
+        session_id=None if session is None else parse_id("session_id", session),
+        value=_number(raw.get("value")),
+        scenario=_optional_id(raw, "scenario"),
+        request_id=_optional_id(raw, "request_id"),
+        position=_position(raw.get("position")),
+    )
+
+
+def refuse_unknown(raw: Mapping[str, Any], fields: tuple[str, ...]) -> None:
+    """Raises InvalidField for a key that is not one of `fields`, or for a value that is no object at all."""
+    if not isinstance(raw, Mapping):
+        raise InvalidField("element", raw, "an object with the fields " + ", ".join(fields))
+    for key in raw:
+        if key not in fields:
+            raise InvalidField(str(key), raw[key], "one of the fields " + ", ".join(fields))
+
+
+def _optional_id(raw: Mapping[str, Any], field: str) -> str | None:
+    return None if raw.get(field) is None else parse_id(field, raw[field])
+
+
+def _number(value: object) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise InvalidField("value", value, "a finite number")
+    return float(value)
+
+
+def _position(value: object) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 10_000:
+        raise InvalidField("position", value, "0..9999")
+    return value
+
+
+def behavior_entry(b: Behavior) -> Entry:
+    """One visitor's behaviours keep their order."""
+    body = {k: v for k in Behavior.__slots__ if (v := getattr(b, k)) is not None}
+    return Entry(f"{b.tenant}/{b.visitor}", orjson.dumps(body))
+
+
+def read_behavior(body: bytes) -> Behavior:
+    """Raises ValueError, TypeError or KeyError for a body that is not ours."""
+    return Behavior(**orjson.loads(body))
+
+
+def item_to_dict(item: Item) -> dict[str, Any]:
+    return {k: getattr(item, k) for k in Item.__slots__}
+
+
+def item_from_dict(d: Mapping[str, Any]) -> Item:
+    fields = {k: d[k] for k in Item.__slots__ if k in d}
+    fields["tags"], fields["media"] = tuple(fields.get("tags", ())), tuple(fields.get("media", ()))
+    return Item(**fields)
+
+
+def item_entry(item: Item) -> Entry:
+    """One item's changes keep their order."""
+    return Entry(f"{item.tenant}/{item.id}", orjson.dumps({"change": "upsert", "item": item_to_dict(item)}))
+
+
+def delete_entry(tenant: str, item_id: str, version: int) -> Entry:
+    body = {"change": "delete", "tenant": tenant, "id": item_id, "version": version}
+    return Entry(f"{tenant}/{item_id}", orjson.dumps(body))
+
+
+def read_item_event(body: bytes) -> Item | Deleted:
+    """Raises ValueError, TypeError or KeyError for a body that is not ours."""
+    event = orjson.loads(body)
+    if event["change"] == "delete":
+        return Deleted(event["tenant"], event["id"], event["version"])
+    return item_from_dict(event["item"])
+
+
+def slate_entry(slate: Slate) -> Entry:
+    body = asdict(slate)
+    body.pop("debug")
+    return Entry(f"{slate.tenant}/{slate.visitor}", orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY))
+
+
+def read_slate(body: bytes) -> Slate:
+    """Raises ValueError, TypeError or KeyError for a body that is not ours."""
+    d = orjson.loads(body)
+    d["items"] = tuple(
+        Placed(i["item_id"], i["score"], tuple(i["channels"]), Reason(**i["reason"]), tuple(i["features"]))
+        for i in d["items"]
+    )
+    d["degraded"] = tuple(Degraded(**x) for x in d["degraded"])
+    return Slate(**d)
