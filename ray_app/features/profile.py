@@ -1,0 +1,75 @@
+"""Profile: what a behaviour changes for its visitor, and what a request reads in one round trip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ray_app.config import Features
+from ray_app.features.hot import WEIGHTS
+from ray_app.types import Behavior
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+UNWANTED = ("dislike", "hide")
+Command = tuple[str | int | float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Recent:
+    """A recent item: the last behaviour's time (ms) and weight, and how often it was bought."""
+
+    item_id: str
+    at: int
+    weight: int
+    purchases: int
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """`recent`: newest first. `seen`: items clicked, bought or refused."""
+
+    recent: tuple[Recent, ...] = ()
+    seen: frozenset[str] = frozenset()
+
+
+def keys(prefix: str, tenant: str, visitor: str) -> tuple[str, str, str, str]:
+    """Sorted sets `recent` and `seen` (item -> occurred_at), hashes `weights` and `purchases` (item -> number)."""
+    base = f"{prefix}:profile:{tenant}:{visitor}"
+    return f"{base}:recent", f"{base}:seen", f"{base}:weights", f"{base}:purchases"
+
+
+def writes(b: Behavior, prefix: str, settings: Features) -> Iterator[Command]:
+    """Redis commands of one behaviour; an impression changes nothing."""
+    if b.type not in WEIGHTS and b.type not in UNWANTED:
+        return
+    recent, seen, weights, purchases = keys(prefix, b.tenant, b.visitor)
+    if b.type in UNWANTED:
+        yield "ZREM", recent, b.item_id
+    else:
+        yield "ZADD", recent, "GT", b.occurred_at, b.item_id
+        yield "HSET", weights, b.item_id, WEIGHTS[b.type]
+        yield "ZREMRANGEBYRANK", recent, 0, -settings.recent_items - 1
+    if b.type == "purchase":
+        yield "HINCRBY", purchases, b.item_id, 1
+    yield "ZADD", seen, "GT", b.occurred_at, b.item_id
+    yield "ZREMRANGEBYRANK", seen, 0, -settings.seen_items - 1
+    for k in (recent, seen, weights, purchases):
+        yield "EXPIRE", k, settings.profile_keep_s
+
+
+async def read(redis: Redis, prefix: str, tenant: str, visitor: str, most: int = 100) -> Profile:
+    """One round trip: the newest `most` items with their weights, and the seen set."""
+    recent, seen, weights, purchases = keys(prefix, tenant, visitor)
+    async with redis.pipeline(transaction=False) as pipe:
+        pipe.zrevrange(recent, 0, most - 1, withscores=True)
+        pipe.zrange(seen, 0, -1)
+        pipe.hgetall(weights)
+        pipe.hgetall(purchases)
+        latest, known, weight, bought = await pipe.execute()
+    return Profile(
+        tuple(Recent(i.decode(), int(at), int(weight.get(i, 1)), int(bought.get(i, 0))) for i, at in latest),
+        frozenset(i.decode() for i in known),
+    )

@@ -1,0 +1,33 @@
+"""Hot score: weighted behaviours per tenant, scenario and bucket of time.
+
+Promise: bucket sums equal a recount of the first occurrences in the topic, after any crash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ray_app.config import Features
+from ray_app.features import hot
+from ray_app.flows.read import behaviors
+from ray_app.streams.flow import Batch
+from ray_app.streams.state import Op
+
+
+class Hot:
+    name = "hot"
+
+    def __init__(self, topic: str, prefix: str, settings: Features) -> None:
+        self.topic, self._prefix, self._settings = topic, prefix, settings
+
+    async def flush(self, batch: Batch) -> Sequence[Op]:
+        keep, size = self._settings.hot_keep_s, self._settings.hot_bucket_s
+        ops, touched = [], set()
+        for at, b in behaviors(batch):
+            if at - b.occurred_at > keep * 1000:  # late by the log's own time, so that a replay decides alike
+                continue
+            for scenario, bucket, weight in hot.adds(b, size):
+                key = hot.key(self._prefix, b.tenant, scenario, bucket)
+                ops.append(Op(("HINCRBY", key, b.item_id, weight), f"{b.tenant}/{b.event_id}", at))
+                touched.add(key)
+        return [*ops, *(Op(("EXPIRE", key, keep + size)) for key in sorted(touched))]

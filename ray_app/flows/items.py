@@ -1,0 +1,78 @@
+"""Item ingest: items to documents with a row number, a content vector, and an entry in the tenant's change feed.
+
+Promise: at least once, idempotent; an older version never overwrites a newer one; a tombstone outlives a delete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ray_app.catalog import changes, rows
+from ray_app.catalog.changes import Change
+from ray_app.events.schema import Deleted, item_to_dict, read_item_event
+from ray_app.features.content import text
+from ray_app.flows.read import events
+from ray_app.stores.base import Document, Outcome
+from ray_app.streams.flow import Batch
+from ray_app.streams.state import Op
+from ray_app.types import Item
+
+if TYPE_CHECKING:
+    from ray_app.models.base import Embedder
+    from ray_app.stores.base import Documents, Vectors
+
+EmbedderOf = Callable[[str], "Embedder | None"]
+
+
+class Items:
+    name = "items"
+
+    def __init__(
+        self, topic: str, prefix: str, documents: Documents, vectors: Vectors, embedder_of: EmbedderOf
+    ) -> None:
+        self.topic, self._prefix = topic, prefix
+        self._documents, self._vectors, self._embedder_of = documents, vectors, embedder_of
+
+    async def flush(self, batch: Batch) -> Sequence[Op]:
+        last: dict[tuple[str, str], Item | Deleted] = {}
+        for _, e in events(batch, read_item_event):
+            held = last.get((e.tenant, e.id))
+            if held is None or e.version >= held.version:
+                last[e.tenant, e.id] = e
+        ops: list[Op] = []
+        for tenant in sorted({t for t, _ in last}):
+            ops += await self._tenant(tenant, [e for (t, _), e in last.items() if t == tenant])
+        return ops
+
+    async def _tenant(self, tenant: str, wanted: list[Item | Deleted]) -> list[Op]:
+        known = await rows.assign(self._documents, tenant, [e.id for e in wanted])
+        written = [_document(e, known[e.id]) for e in wanted]
+        outcomes = await self._documents.upsert(tenant, "items", written)
+        live = [e for e, o in zip(wanted, outcomes, strict=True) if o is not Outcome.STALE]
+        vectors, space = await self._embed(tenant, [e for e in live if isinstance(e, Item)], known)
+        key = changes.key(self._prefix, tenant)
+        ops = []
+        for e in live:
+            body = item_to_dict(e) if isinstance(e, Item) else None
+            change = Change(e.id, known[e.id], e.version, body, vectors.get(e.id), space)
+            fields = [part for pair in changes.encode(change).items() for part in pair]
+            ops.append(Op(("XADD", key, "MAXLEN", "~", changes.MAX_CHANGES, "*", *fields)))
+        return ops
+
+    async def _embed(self, tenant: str, items: list[Item], known: dict[str, int]) -> tuple[dict[str, Any], str]:
+        embedder = self._embedder_of(tenant)
+        if embedder is None or not items:
+            return {}, ""
+        found = embedder.embed([text(i) for i in items])
+        at = np.array([known[i.id] for i in items], np.int32)
+        await self._vectors.upsert(tenant, embedder.version, at, found)
+        return {i.id: v for i, v in zip(items, found, strict=True)}, embedder.version
+
+
+def _document(e: Item | Deleted, row: int) -> Document:
+    if isinstance(e, Deleted):
+        return Document(e.id, e.version, {"id": e.id, "row": row}, deleted=True)
+    return Document(e.id, e.version, {**item_to_dict(e), "row": row})

@@ -1,0 +1,28 @@
+"""Profile: recent items and the seen set of each visitor, read by the next request.
+
+Promise: purchase counts equal a recount of the first occurrences in the topic, after any crash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ray_app.config import Features
+from ray_app.features import profile
+from ray_app.flows.read import behaviors
+from ray_app.streams.flow import Batch
+from ray_app.streams.state import Op
+
+
+class ProfileFlow:
+    name = "profile"
+
+    def __init__(self, topic: str, prefix: str, settings: Features) -> None:
+        self.topic, self._prefix, self._settings = topic, prefix, settings
+
+    async def flush(self, batch: Batch) -> Sequence[Op]:
+        return [
+            Op(command, f"{b.tenant}/{b.event_id}", at)
+            for at, b in behaviors(batch)
+            for command in profile.writes(b, self._prefix, self._settings)
+        ]

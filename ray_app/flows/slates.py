@@ -1,0 +1,44 @@
+"""Slate sink: what was answered, with the feature values as they were shown, to ClickHouse.
+
+Promise: each request_id exactly once in deduplicated query results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import orjson
+
+from ray_app.events.schema import read_slate
+from ray_app.flows.read import events
+from ray_app.streams.flow import Batch
+from ray_app.streams.state import Op
+
+if TYPE_CHECKING:
+    from ray_app.stores.olap import Olap
+
+COLUMNS = ("tenant", "request_id", "scenario", "visitor", "answered_at", "items", "degraded", "arms", "versions")
+
+
+class Slates:
+    name = "slates"
+
+    def __init__(self, topic: str, olap: Olap) -> None:
+        self.topic, self._olap = topic, olap
+
+    async def flush(self, batch: Batch) -> Sequence[Op]:
+        lines = [
+            (
+                s.tenant, s.request_id, s.scenario, s.visitor, s.answered_at,
+                _json([asdict(i) for i in s.items]), _json([asdict(d) for d in s.degraded]), _json(s.arms), _json(s.versions),
+            )
+            for _, s in events(batch, read_slate)
+        ]  # fmt: skip
+        await self._olap.insert("slates", COLUMNS, lines)
+        return ()
+
+
+def _json(value: object) -> str:
+    return orjson.dumps(value).decode()

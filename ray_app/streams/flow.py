@@ -1,0 +1,115 @@
+"""The loop of a flow and its commit order."""
+
+from __future__ import annotations
+
+import base64
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import orjson
+
+from ray_app.events.base import Entry, EventLog, Logged, PositionLost
+from ray_app.streams.state import Op, State
+
+logger = logging.getLogger(__name__)
+Hook = Callable[[str], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Bad:
+    """An entry that cannot be read, and why; it goes to the dead-letter topic."""
+
+    entry: Logged
+    why: str
+
+
+@dataclass(slots=True)
+class Batch:
+    """Entries of one partition from position `start` to before `end`, and what could not be read of them."""
+
+    entries: Sequence[Logged]
+    bad: list[Bad] = field(default_factory=list)
+
+    @property
+    def span(self) -> tuple[int, int]:
+        return self.entries[0].position, self.entries[-1].position + 1
+
+
+class Flow(Protocol):
+    """A named stream program over one topic."""
+
+    name: str
+    topic: str
+
+    async def flush(self, batch: Batch) -> Sequence[Op]:
+        """Steps 1 and 2: apply the entries, write to sinks (idempotent: a batch may come again), and return
+        what changes in Redis. Entries that cannot be read are put into `batch.bad`."""
+        ...
+
+
+async def _pass(gap: str) -> None:
+    """Tests put an abort here."""
+
+
+@dataclass
+class Loop:
+    """One flow on one log: what `step` needs."""
+
+    flow: Flow
+    log: EventLog
+    state: State
+    group: str
+    hook: Hook = _pass
+
+    async def step(self, partition: int, position: int, limit: int, wait_s: float) -> int:
+        """Read a batch at `position`, and return the position after it.
+
+        1 apply (pure)
+        2 flush sinks (idempotent by id) and dead letters
+        3 one Lua call: changes and position, if the stored position is the batch's start
+        4 tell the group, for lag tools only
+        A crash before 3 replays the batch; after 3 it does not. A refused writer (another member wrote, or Redis
+        went back) seeks to the stored position: one case for a takeover, a woken zombie and a restored Redis.
+        """
+        entries = await self._read(partition, position, limit, wait_s)
+        if not entries:
+            return position
+        batch = Batch(entries)
+        await self.hook("read")
+        ops = await self.flow.flush(batch)
+        await self.hook("flushed")
+        await self._bury(batch)
+        await self.hook("buried")
+        span = (position, batch.span[1])
+        at = await self.state.advance(self.flow.topic, partition, span, entries[-1].appended_at, ops)
+        await self.hook("advanced")
+        if at == span[1]:
+            await self.log.tell_group(self.group, self.flow.topic, partition, at)
+        await self.hook("told")
+        return at
+
+    async def _read(self, partition: int, position: int, limit: int, wait_s: float) -> list[Logged]:
+        """Entries lost to retention are reported and skipped: waiting would not bring them back."""
+        try:
+            return await self.log.read(self.flow.topic, partition, position, limit, wait_s)
+        except PositionLost as e:
+            logger.error(e.message, extra={"flow": self.flow.name, **e.metadata})
+            await self.state.advance(self.flow.topic, partition, (position, e.first), 0, ())
+            return []
+
+    async def _bury(self, batch: Batch) -> None:
+        if not batch.bad:
+            return
+        for bad in batch.bad:
+            logger.error("dead letter", extra={"flow": self.flow.name, "why": bad.why, "position": bad.entry.position})
+        letters = [_letter(bad) for bad in batch.bad]
+        await self.log.append(f"{self.flow.topic}.dlq", letters)
+
+
+def _letter(bad: Bad) -> Entry:
+    """Where it stood, why it is here, and its bytes."""
+    e = bad.entry
+    body = {"why": bad.why, "topic": e.topic, "partition": e.partition, "position": e.position}
+    return Entry(f"{e.partition}/{e.position}", orjson.dumps({**body, "body": base64.b64encode(e.body).decode()}))
