@@ -1,0 +1,212 @@
+"""The port Documents, held by every adapter."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from ray_app.clock import FixedClock
+from ray_app.errors import InvalidField, Unavailable
+from ray_app.stores.base import Document, Documents, Outcome, Where
+from ray_app.stores.memory import MemoryDocuments
+from ray_app.stores.sqlite import SqliteDocuments
+
+ADAPTERS: dict[str, Callable[[Path, FixedClock], Documents]] = {
+    "memory": lambda folder, clock: MemoryDocuments(clock),
+    "sqlite": lambda folder, clock: SqliteDocuments(folder / "deep" / "documents.db", clock),
+}
+
+
+@pytest.fixture
+def clock() -> FixedClock:
+    return FixedClock(1_000_000)
+
+
+@pytest.fixture(params=ADAPTERS)
+async def documents(request: pytest.FixtureRequest, tmp_path: Path, clock: FixedClock) -> AsyncIterator[Documents]:
+    opened = ADAPTERS[request.param](tmp_path, clock)
+    yield opened
+    await opened.close()
+
+
+def doc(id: str, version: int = 1, **body: object) -> Document:
+    return Document(id, version, body)
+
+
+async def test_what_is_written_is_read(documents: Documents) -> None:
+    body = {"title": "Ünicode \u2028 ok", "price": 1.5, "tags": ["a", "b"], "none": None, "in": {"x": [1, 2**53]}}
+    assert await documents.upsert("t", "items", [doc("a", **body)]) == [Outcome.CREATED]
+    found = await documents.get("t", "items", "a")
+    assert found == Document("a", 1, body)
+
+
+async def test_what_is_not_there_is_none(documents: Documents) -> None:
+    assert await documents.get("t", "items", "a") is None
+    assert await documents.get_many("t", "items", ["a"]) == {}
+    assert await documents.upsert("t", "items", []) == []
+
+
+async def test_an_older_version_never_overwrites_a_newer_one(documents: Documents) -> None:
+    await documents.upsert("t", "items", [doc("a", 2, title="new")])
+    assert await documents.upsert("t", "items", [doc("a", 1, title="old")]) == [Outcome.STALE]
+    assert (await documents.get_many("t", "items", ["a"]))["a"].body["title"] == "new"
+
+
+async def test_of_equal_versions_the_later_wins(documents: Documents) -> None:
+    await documents.upsert("t", "items", [doc("a", 2, title="first")])
+    assert await documents.upsert("t", "items", [doc("a", 2, title="second")]) == [Outcome.UPDATED]
+    assert (await documents.get_many("t", "items", ["a"]))["a"].body["title"] == "second"
+
+
+async def test_one_call_orders_its_own_documents(documents: Documents) -> None:
+    batch = [doc("a", 1, n=1), doc("b", 1, n=1), doc("a", 3, n=3), doc("a", 2, n=2)]
+    done = await documents.upsert("t", "items", batch)
+    assert done == [Outcome.CREATED, Outcome.CREATED, Outcome.UPDATED, Outcome.STALE]
+    assert (await documents.get_many("t", "items", ["a"]))["a"] == doc("a", 3, n=3)
+
+
+async def test_a_tombstone_hides_and_refuses_an_older_write(documents: Documents) -> None:
+    await documents.upsert("t", "items", [doc("a", 1), doc("b", 1)])
+    await documents.upsert("t", "items", [Document("a", 2, {}, deleted=True)])
+    assert await documents.get("t", "items", "a") is None
+    assert await documents.count("t", "items") == 1
+    assert [d.id for d in await documents.find("t", "items")] == ["b"]
+    assert (await documents.get_many("t", "items", ["a"], deleted=True))["a"].deleted
+    assert await documents.upsert("t", "items", [doc("a", 1)]) == [Outcome.STALE]
+    assert await documents.upsert("t", "items", [doc("a", 3)]) == [Outcome.UPDATED]
+    assert await documents.get("t", "items", "a") == doc("a", 3)
+
+
+async def test_tombstones_are_dropped_by_when_they_were_written(documents: Documents, clock: FixedClock) -> None:
+    await documents.upsert("t", "items", [Document("old", 1, {}, deleted=True), doc("kept", 1)])
+    clock.pass_s(10)
+    await documents.upsert("u", "items", [Document("young", 1, {}, deleted=True)])
+    assert await documents.drop_tombstones(clock.now() - 5_000) == 1
+    assert await documents.get_many("t", "items", ["old", "kept"], deleted=True) == {"kept": doc("kept", 1)}
+    assert set(await documents.get_many("u", "items", ["young"], deleted=True)) == {"young"}
+
+
+async def test_tenants_and_kinds_are_apart(documents: Documents) -> None:
+    await documents.upsert("t", "items", [doc("a", n=1)])
+    await documents.upsert("u", "items", [doc("a", n=2)])
+    await documents.upsert("t", "users", [doc("a", n=3)])
+    assert [(await documents.get_many(t, k, ["a"]))["a"].body["n"] for t, k in (("t", "items"), ("u", "items"))] == [
+        1,
+        2,
+    ]
+    assert await documents.count("t", "users") == 1
+    assert [d.body["n"] for d in await documents.find("t", "users")] == [3]
+
+
+async def test_pages_by_id_visit_everything_once_in_order(documents: Documents) -> None:
+    ids = [f"é{n:02}" if n % 2 else f"i{n:02}" for n in range(25)]
+    await documents.upsert("t", "items", [doc(i) for i in reversed(ids)])
+    seen: list[str] = []
+    while page := await documents.find("t", "items", limit=10, after=seen[-1] if seen else ""):
+        seen += [d.id for d in page]
+    assert seen == sorted(ids)
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        ([Where("category", "eq", "x")], ["a", "b"]),
+        ([Where("category", "in", ["y", "z"])], ["c"]),
+        ([Where("category", "in", [])], []),
+        ([Where("price", "gte", 2)], ["b", "c"]),
+        ([Where("price", "lte", 2.0)], ["a", "b"]),
+        ([Where("price", "gte", 2), Where("category", "eq", "x")], ["b"]),
+        ([Where("sold", "eq", True)], ["a"]),
+        ([Where("absent", "eq", "x")], []),
+        ([Where("absent", "lte", 9)], []),
+        ([Where("id", "in", ["c", "a"])], ["a", "c"]),
+        ([Where("id", "gte", "b")], ["b", "c"]),
+        ([Where("category", "eq", "x' OR '1'='1")], []),
+    ],
+)
+async def test_conditions(documents: Documents, where: list[Where], expected: list[str]) -> None:
+    await documents.upsert("t", "items", [
+        doc("a", category="x", price=1, sold=True), doc("b", category="x", price=2, sold=False),
+        doc("c", category="y", price=3.5),
+        Document("d", 1, {"category": "x", "price": 9, "sold": True}, deleted=True),
+    ])  # fmt: skip
+    assert [d.id for d in await documents.find("t", "items", where)] == expected
+
+
+@pytest.mark.parametrize("where", [Where("a", "like", "x"), Where("a') OR 1=1 --", "eq", 1), Where("", "eq", 1)])
+async def test_a_condition_that_is_not_known_is_refused(documents: Documents, where: Where) -> None:
+    await documents.upsert("t", "items", [doc("a", a=1)])
+    with pytest.raises(InvalidField):
+        await documents.find("t", "items", [where])
+
+
+async def test_numbers_are_given_once(documents: Documents) -> None:
+    assert await documents.number("t", "rows") == 0
+    assert await documents.next_number("t", "rows") == 0
+    assert await documents.next_number("t", "rows", 5) == 1
+    given = await asyncio.gather(*(documents.next_number("t", "rows") for _ in range(50)))
+    assert sorted(given) == list(range(6, 56))
+    assert await documents.number("t", "rows") == 56
+    assert await documents.next_number("t", "users") == 0
+    assert await documents.next_number("u", "rows") == 0
+
+
+async def test_many_ids_at_once(documents: Documents) -> None:
+    batch = [doc(f"i{n}", n=n) for n in range(5_000)]
+    assert set(await documents.upsert("t", "items", batch)) == {Outcome.CREATED}
+    found = await documents.get_many("t", "items", [f"i{n}" for n in range(0, 10_000, 2)])
+    assert len(found) == 2_500
+    assert await documents.count("t", "items") == 5_000
+
+
+async def test_sqlite_keeps_its_documents_and_numbers_between_openings(tmp_path: Path, clock: FixedClock) -> None:
+    for n in range(3):
+        documents = SqliteDocuments(tmp_path / "d.db", clock)
+        assert await documents.next_number("t", "rows") == n
+        await documents.upsert("t", "items", [doc(f"i{n}")])
+        await documents.close()
+    documents = SqliteDocuments(tmp_path / "d.db", clock)
+    assert await documents.count("t", "items") == 3
+    await documents.close()
+
+
+async def test_sqlite_that_cannot_be_read_is_unavailable_and_recovers(tmp_path: Path, clock: FixedClock) -> None:
+    (tmp_path / "d.db").write_bytes(b"no database at all, and long enough to be looked at" * 100)
+    documents = SqliteDocuments(tmp_path / "d.db", clock)
+    with pytest.raises(Unavailable, match=r"d\.db"):
+        await documents.count("t", "items")
+    (tmp_path / "d.db").unlink()
+    assert await documents.count("t", "items") == 0
+    await documents.close()
+
+
+def _write(path: Path, writer: int) -> None:
+    async def work() -> None:
+        documents = SqliteDocuments(path, FixedClock())
+        for n in range(20):
+            first = await documents.next_number("t", "rows", 50)
+            await documents.upsert("t", "items", [doc(f"{first + k}", n, writer=writer) for k in range(50)])
+            await documents.upsert("t", "items", [doc("shared", writer * 100 + n, writer=writer)])
+        await documents.close()
+
+    asyncio.run(work())
+
+
+async def test_several_processes_write_one_sqlite_file(tmp_path: Path, clock: FixedClock) -> None:
+    """They open it at the same moment, before it exists."""
+    spawn = multiprocessing.get_context("spawn")
+    writers = [spawn.Process(target=_write, args=(tmp_path / "d.db", n)) for n in range(4)]
+    for w in writers:
+        w.start()
+    for w in writers:
+        await asyncio.to_thread(w.join, 60)
+    assert [w.exitcode for w in writers] == [0, 0, 0, 0]
+    documents = SqliteDocuments(tmp_path / "d.db", clock)
+    assert await documents.number("t", "rows") == 4 * 20 * 50
+    assert await documents.count("t", "items") == 4 * 20 * 50 + 1
+    assert await documents.get("t", "items", "shared") == doc("shared", 319, writer=3)
+    await documents.close()
