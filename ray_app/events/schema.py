@@ -17,7 +17,8 @@ from ray_app.types import BEHAVIOR_TYPES, Behavior, Degraded, Item, Placed, Reas
 DAY_MS = 86_400_000
 OLDEST_MS, AHEAD_MS = 400 * DAY_MS, 300_000
 FIELDS = (
-    "event_id", "user_id", "session_id", "item_id", "type", "value", "scenario", "request_id", "position", "occurred_at",
+    "event_id", "user_id", "session_id", "item_id", "type", "value", "scenario", "request_id", "position",
+    "occurred_at",
 )  # fmt: skip
 ID = "a string of 1 to 256 bytes"
 

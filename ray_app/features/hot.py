@@ -40,7 +40,7 @@ def adds(b: Behavior, bucket_s: int) -> Iterator[tuple[str, int, int]]:
 async def read(
     redis: Redis, prefix: str, tenant: str, now: int, settings: Features, scenario: str = ALL
 ) -> dict[str, float]:
-    """Item id -> sum of weights, halved for every `hot_half_life_s` of age; buckets older than 7 half-lives are left out."""
+    """Item id -> sum of weights, halved for every `hot_half_life_s` of age; older than 7 half-lives is left out."""
     size = settings.hot_bucket_s
     last = now // (size * 1000)
     first = last - min(settings.hot_keep_s, 7 * settings.hot_half_life_s) // size

@@ -24,4 +24,9 @@ def events(batch: Batch, parse: Callable[[bytes], T]) -> Iterator[tuple[int, T]]
 
 
 def behaviors(batch: Batch) -> Iterator[tuple[int, Behavior]]:
-    return events(batch, schema.read_behavior)
+    """The first of each event_id in the batch; across batches the state's own ids decide."""
+    met: set[tuple[str, str]] = set()
+    for at, b in events(batch, schema.read_behavior):
+        if (b.tenant, b.event_id) not in met:
+            met.add((b.tenant, b.event_id))
+            yield at, b

@@ -32,7 +32,8 @@ class Slates:
         lines = [
             (
                 s.tenant, s.request_id, s.scenario, s.visitor, s.answered_at,
-                _json([asdict(i) for i in s.items]), _json([asdict(d) for d in s.degraded]), _json(s.arms), _json(s.versions),
+                _json([asdict(i) for i in s.items]), _json([asdict(d) for d in s.degraded]),
+                _json(s.arms), _json(s.versions),
             )
             for _, s in events(batch, read_slate)
         ]  # fmt: skip

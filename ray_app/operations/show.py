@@ -1,0 +1,96 @@
+"""What `lemo up` prints when it is ready: real customers, what they bought last, and what is recommended, over both doors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import httpx
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from ray_app.wiring import World
+
+CUSTOMERS = """
+    SELECT user_id FROM behaviors FINAL
+    WHERE tenant = {tenant:String} AND user_id != '' AND type = 'purchase'
+    GROUP BY user_id HAVING uniqExact(item_id) BETWEEN 8 AND 60
+    ORDER BY max(occurred_at) DESC, user_id LIMIT {n:UInt32}
+"""
+BOUGHT = """
+    SELECT item_id FROM behaviors FINAL
+    WHERE tenant = {tenant:String} AND user_id = {user:String} AND type = 'purchase'
+    GROUP BY item_id ORDER BY max(occurred_at) DESC, item_id LIMIT {n:UInt32}
+"""
+
+
+@dataclass(frozen=True)
+class Customer:
+    user_id: str
+    bought: tuple[str, ...]
+
+
+async def customers(world: World, tenant: str, n: int = 3) -> list[Customer]:
+    """The n customers who bought last, with the titles of their last four items."""
+    found = []
+    for line in await world.olap.query(CUSTOMERS, {"tenant": tenant, "n": n}):
+        user = line["user_id"]
+        ids = [b["item_id"] for b in await world.olap.query(BOUGHT, {"tenant": tenant, "user": user, "n": 4})]
+        stored = await world.documents.get_many(tenant, "items", ids)
+        found.append(Customer(user, tuple(str(stored[i].body["title"]) if i in stored else i for i in ids)))
+    return found
+
+
+def over_http(url: str, key: str, user: str, n: int = 4) -> list[dict[str, Any]]:
+    body = {"scenario": "home", "user_id": user, "n": n}
+    answer = httpx.post(f"{url}/api/v1/recommend", json=body, headers={"X-API-Key": key}, timeout=10)
+    answer.raise_for_status()
+    items: list[dict[str, Any]] = answer.json()["items"]
+    return items
+
+
+def over_grpc(port: int, key: str, user: str, n: int = 4) -> list[str]:
+    """Item ids, asked through the gRPC door."""
+    import grpc
+
+    from ray_app.serving.grpc.lemo.v1 import recommendation_pb2 as pb
+    from ray_app.serving.grpc.lemo.v1 import recommendation_pb2_grpc as stubs
+
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        ask = pb.RecommendRequest(scenario="home", user_id=user, n=n)
+        answer = stubs.RecommendationStub(channel).Recommend(ask, metadata=(("x-api-key", key),), timeout=10)
+    return [item.item_id for item in answer.items]
+
+
+async def titles(world: World, tenant: str, ids: list[str]) -> dict[str, str]:
+    stored = await world.documents.get_many(tenant, "items", ids)
+    return {i: str(stored[i].body["title"]) if i in stored else i for i in ids}
+
+
+async def show(world: World, tenant: str, url: str, grpc_port: int, key: str) -> None:
+    """Print the table and the two commands to ask oneself."""
+    console, asked = Console(), "u1"
+    for customer in await customers(world, tenant):
+        asked = customer.user_id
+        items = over_http(url, key, asked)
+        names = await titles(world, tenant, [i["item_id"] for i in items])
+        table = Table(title=f"customer {asked} bought last: {'; '.join(customer.bought)}", title_justify="left")
+        for head in ("recommended", "why", "channels"):
+            table.add_column(head)
+        for i in items:
+            table.add_row(names[i["item_id"]], i["reason"]["text"], ", ".join(i["channels"]))
+        console.print(table)
+        same = over_grpc(grpc_port, key, asked) == [i["item_id"] for i in items]
+        console.print(f"over gRPC: {'the same items' if same else 'other items, the models have just changed'}\n")
+    console.print("Ask yourself:", style="bold")
+    print(commands(url, grpc_port, asked), flush=True)
+
+
+def commands(url: str, grpc_port: int, user: str) -> str:
+    """The two lines of the ready message; they work when pasted."""
+    body = f'{{"scenario": "home", "user_id": "{user}", "n": 5}}'
+    return (
+        f"  curl -s {url}/api/v1/recommend -H \"X-API-Key: $(.venv/bin/lemo key)\" -d '{body}'\n"
+        f"  .venv/bin/lemo recommend {user} --grpc 127.0.0.1:{grpc_port}"
+    )

@@ -1,0 +1,46 @@
+"""LocalStores: the detached actor that starts the embedded children, watches them, and knows the cluster's settings."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+
+import ray
+
+from ray_app.config import Settings
+from ray_app.errors import Unavailable
+from ray_app.stores.embedded import Embedded
+
+logger = logging.getLogger(__name__)
+WATCH_S = 0.25
+
+
+class LocalStores:
+    """Raises DataFolderInUse at its start when another cluster holds the folder, Unavailable on a second node."""
+
+    def __init__(self, settings: Settings) -> None:
+        if len([n for n in ray.nodes() if n["Alive"]]) > 1:
+            raise Unavailable(
+                "embedded stores serve one node, and this cluster has more. Set LEMO_STORES_MONGODB_URL, "
+                "LEMO_STORES_REDIS_URL, LEMO_STORES_MILVUS_URL, LEMO_STORES_CLICKHOUSE_URL, LEMO_EVENTS_KAFKA_URL"
+            )
+        self._settings = settings
+        self._embedded = Embedded(settings.data)
+        self._embedded.start()
+        self._ending = threading.Event()
+        threading.Thread(target=self._watch, daemon=True, name="watch-stores").start()
+
+    def _watch(self) -> None:
+        while not self._ending.wait(WATCH_S):
+            try:
+                for name in self._embedded.check():
+                    logger.warning("a store had died and was started again", extra={"store": name})
+            except Unavailable as e:
+                logger.error(e.message)
+
+    def settings(self) -> Settings:
+        return self._settings
+
+    def status(self) -> dict[str, int]:
+        return {"pid": os.getpid()}
