@@ -59,7 +59,9 @@ def _words(raw: Mapping[str, Any], field: str, most: int, needed: bool = False) 
     if value is None and not needed:
         return ""
     if not isinstance(value, str) or len(value) > most or (needed and not value.strip()):
-        raise InvalidField(field, value, f"{'a string' if not needed else 'a non-empty string'} of at most {most} characters")
+        raise InvalidField(
+            field, value, f"{'a string' if not needed else 'a non-empty string'} of at most {most} characters"
+        )
     try:
         value.encode()
     except UnicodeEncodeError:

@@ -1,0 +1,108 @@
+"""A tenant's catalogue as arrays by row, at one moment: what one request sees from its first stage to its last."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ray_app.types import Mask, Matrix, Rows, Scores
+
+
+class Condition(Protocol):
+    """A filter: field, op (eq, in, gte, lte) and value."""
+
+    @property
+    def field(self) -> str: ...
+    @property
+    def op(self) -> str: ...
+    @property
+    def value(self) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """Arrays have length n. `vectors` float32 [n, d] in the embedder's `space`, zero where there is none.
+
+    `ids`, `titles` and `bodies` may grow behind n while it is held; never read them past n.
+    """
+
+    n: int
+    ids: Sequence[str]
+    rows: Mapping[str, int]
+    titles: Sequence[str]
+    bodies: Sequence[Mapping[str, Any] | None]
+    available: Mask
+    category: NDArray[np.int32]
+    categories: Sequence[str]
+    type: NDArray[np.int32]
+    types: Sequence[str]
+    price: Scores
+    published_at: NDArray[np.int64]
+    vectors: Matrix
+    space: str
+    _masks: dict[Any, Mask] = field(default_factory=dict, repr=False)
+
+    def row_of(self, item_id: str) -> int | None:
+        row = self.rows.get(item_id)
+        return row if row is not None and row < self.n else None
+
+    def rows_of(self, ids: Sequence[str]) -> Rows:
+        """Rows of the ids that are known here, in their order."""
+        found = (self.rows.get(i, self.n) for i in ids)
+        return np.array([r for r in found if r < self.n], np.int32)
+
+    def eligible(self, filters: Sequence[Condition], hidden: Sequence[str] = ()) -> Mask:
+        """Available, not hidden and passing every filter: a copy that the caller may change."""
+        mask = self.available.copy()
+        for f in filters:
+            mask &= self._mask(f)
+        mask[self.rows_of(list(hidden))] = False
+        return mask
+
+    def _mask(self, f: Condition) -> Mask:
+        name = (f.field, f.op, f.value)
+        held = self._masks.get(name)
+        if held is None:
+            if len(self._masks) > 64:  # of this state alone: it goes with the next change of the catalogue
+                self._masks.clear()
+            held = self._masks[name] = self._compute(f)
+        return held
+
+    def _compute(self, f: Condition) -> Mask:
+        wanted = f.value if f.op == "in" else (f.value,)
+        if f.field == "item_id":
+            mask = np.zeros(self.n, np.bool_)
+            mask[self.rows_of([str(v) for v in wanted])] = True
+            return mask
+        if f.field in ("category", "type"):
+            names, codes = (self.categories, self.category) if f.field == "category" else (self.types, self.type)
+            return np.isin(codes, [names.index(v) for v in wanted if v in names])
+        if f.field in ("price", "published_at"):
+            return _compare(self.price if f.field == "price" else self.published_at, f.op, wanted)
+        return np.fromiter((_fits(b, f, wanted) for b in self.bodies[: self.n]), np.bool_, self.n)
+
+
+def _compare(values: NDArray[Any], op: str, wanted: Sequence[Any]) -> Mask:
+    """An unknown price (NaN) passes nothing."""
+    if op == "gte":
+        return np.asarray(values >= wanted[0])
+    if op == "lte":
+        return np.asarray(values <= wanted[0])
+    return np.isin(values, np.asarray(wanted, values.dtype))
+
+
+def _fits(body: Mapping[str, Any] | None, f: Condition, wanted: Sequence[Any]) -> bool:
+    if body is None:
+        return False
+    if f.field == "tags":
+        return any(t in wanted for t in body["tags"])
+    value = body["attributes"].get(f.field.removeprefix("attributes."))
+    if f.op in ("eq", "in"):
+        return value in wanted
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return bool(value >= f.value if f.op == "gte" else value <= f.value)

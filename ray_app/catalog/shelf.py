@@ -1,0 +1,128 @@
+"""The shelf: a tenant's arrays by row, and what the change feed says since they were read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ray_app.catalog.changes import Change
+from ray_app.catalog.item import AVAILABLE
+from ray_app.catalog.pinned import Pinned
+from ray_app.types import Matrix, Rows
+
+
+class Shelf:
+    """Arrays are replaced, never written, once a request may hold them; rows behind a pinned `n` may be filled in."""
+
+    def __init__(self, size: int = 0, dimensions: int = 0, space: str = "") -> None:
+        self._n = size
+        self._ids: list[str] = [""] * size
+        self._titles: list[str] = [""] * size
+        self._bodies: list[Mapping[str, Any] | None] = [None] * size
+        self._versions = np.full(size, -1, np.int64)
+        self._rows: dict[str, int] = {}
+        self._categories, self._types = _Names(), _Names()
+        self._available = np.zeros(size, np.bool_)
+        self._category, self._type = np.zeros(size, np.int32), np.zeros(size, np.int32)
+        self._price = np.full(size, np.nan, np.float32)
+        self._published = np.zeros(size, np.int64)
+        self._vectors: Matrix = np.zeros((size, dimensions), np.float32)
+        self.space = space
+        self._pinned: Pinned | None = None
+
+    def pin(self) -> Pinned:
+        """The present state; the same object until something changes."""
+        if self._pinned is None:
+            n = self._n
+            self._pinned = Pinned(
+                n, self._ids, self._rows, self._titles, self._bodies, self._available[:n], self._category[:n],
+                tuple(self._categories.names), self._type[:n], tuple(self._types.names), self._price[:n],
+                self._published[:n], self._vectors[:n], self.space,
+            )  # fmt: skip
+        return self._pinned
+
+    def lacks(self, changes: Iterable[Change]) -> list[Change]:
+        """Changes to live items that carry no vector of this shelf's space: theirs must be made before `apply`."""
+        return [c for c in changes if c.item is not None and (c.vector is None or c.space != self.space)]
+
+    def apply(self, changes: Sequence[Change], made: Mapping[str, NDArray[np.float32]] | None = None) -> None:
+        """All or none is seen by a request. `made`: vectors by item id for what `lacks` named."""
+        if not changes:
+            return
+        self._grow(max(c.row for c in changes) + 1)
+        self._available, self._category, self._type = self._available.copy(), self._category.copy(), self._type.copy()
+        self._price, self._published = self._price.copy(), self._published.copy()
+        if self._pinned is not None and any(c.row < self._pinned.n for c in changes):
+            self._vectors = self._vectors.copy()
+        for c in changes:
+            if c.version >= self._versions[c.row]:
+                self._put(c, (made or {}).get(c.item_id) if c.space != self.space or c.vector is None else c.vector)
+        self._pinned = None
+
+    def replace_vectors(self, space: str, rows: Rows, vectors: Matrix) -> None:
+        """The catalogue in another embedder's space: rows int32 [m], vectors float32 [m, d]; others become zero."""
+        whole = np.zeros((len(self._ids), vectors.shape[1] if len(vectors) else 0), np.float32)
+        keep = rows < len(self._ids)
+        if whole.shape[1]:
+            whole[rows[keep]] = vectors[keep]
+        self._vectors, self.space, self._pinned = whole, space, None
+
+    def without_vector(self) -> list[tuple[int, Mapping[str, Any]]]:
+        """(row, body) of available items whose vector is zero: a text without known words is one of them."""
+        if not self._vectors.shape[1]:
+            return []
+        empty = np.flatnonzero(self._available[: self._n] & ~self._vectors[: self._n].any(axis=1))
+        return [(int(r), body) for r in empty if (body := self._bodies[r]) is not None]
+
+    def _put(self, c: Change, vector: NDArray[np.float32] | None) -> None:
+        r = c.row
+        self._versions[r] = c.version
+        self._ids[r] = c.item_id
+        self._rows[c.item_id] = r
+        if c.item is None:
+            self._available[r], self._bodies[r] = False, None
+            return
+        self._titles[r], self._bodies[r] = c.item["title"], c.item
+        self._available[r] = c.item["status"] == AVAILABLE
+        self._category[r] = self._categories.code(c.item["category"])
+        self._type[r] = self._types.code(c.item["type"])
+        price = c.item["price"]
+        self._price[r] = np.nan if price is None else price
+        self._published[r] = c.item["published_at"]
+        if vector is not None and len(vector) == self._vectors.shape[1]:
+            self._vectors[r] = vector
+
+    def _grow(self, n: int) -> None:
+        if n <= self._n:
+            return
+        held = len(self._ids)
+        if n > held:
+            more = max(n, held * 3 // 2, 256) - held
+            self._ids += [""] * more
+            self._titles += [""] * more
+            self._bodies += [None] * more
+            self._versions = np.concatenate([self._versions, np.full(more, -1, np.int64)])
+            self._available = np.concatenate([self._available, np.zeros(more, np.bool_)])
+            self._category = np.concatenate([self._category, np.zeros(more, np.int32)])
+            self._type = np.concatenate([self._type, np.zeros(more, np.int32)])
+            self._price = np.concatenate([self._price, np.full(more, np.nan, np.float32)])
+            self._published = np.concatenate([self._published, np.zeros(more, np.int64)])
+            self._vectors = np.concatenate([self._vectors, np.zeros((more, self._vectors.shape[1]), np.float32)])
+        self._n = n
+
+
+class _Names:
+    """Strings as small numbers, in the order of their first use."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self._codes: dict[str, int] = {}
+
+    def code(self, name: str) -> int:
+        if name not in self._codes:
+            self._codes[name] = len(self.names)
+            self.names.append(name)
+        return self._codes[name]

@@ -1,0 +1,161 @@
+"""The shelves of a replica: read from documents once, then kept by the change feeds."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from redis.exceptions import RedisError
+
+from ray_app.catalog import changes
+from ray_app.catalog.changes import Change
+from ray_app.catalog.shelf import Shelf
+from ray_app.errors import LemoError
+from ray_app.events.schema import item_from_dict
+from ray_app.stores.base import Documents, Vectors
+from ray_app.types import Item, Matrix
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+logger = logging.getLogger(__name__)
+PAGE = 2000
+POLL_S = 0.05  # between two looks at the feeds; an item's write is seen within this
+EmbedTexts = Callable[[Sequence[Item]], Matrix]
+
+
+class Shelves:
+    """`embedder_of(tenant)` answers (space, function that embeds items), or None before the first embed job."""
+
+    def __init__(
+        self,
+        documents: Documents,
+        vectors: Vectors,
+        redis: Redis,
+        prefix: str,
+        embedder_of: Callable[[str], tuple[str, EmbedTexts] | None],
+    ) -> None:
+        self._documents, self._vectors, self._redis, self._prefix = documents, vectors, redis, prefix
+        self._embedder_of = embedder_of
+        self._held: dict[str, Shelf] = {}
+        self._places: dict[str, bytes] = {}
+        self._loading: dict[str, asyncio.Task[Shelf]] = {}
+        self._tail: asyncio.Task[None] | None = None
+        self._moved = asyncio.Condition()
+
+    def start(self) -> None:
+        self._tail = asyncio.create_task(self._follow(), name="shelves")
+
+    async def stop(self) -> None:
+        tasks = [t for t in (self._tail, *self._loading.values()) if t]
+        for t in tasks:
+            t.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def held(self, tenant: str) -> Shelf | None:
+        """The tenant's shelf if it is loaded; otherwise loading begins."""
+        shelf = self._held.get(tenant)
+        if shelf is None:
+            self._begin(tenant)
+        return shelf
+
+    async def of(self, tenant: str) -> Shelf:
+        """The tenant's shelf, loaded first where it must be."""
+        return self._held.get(tenant) or await asyncio.shield(self._begin(tenant))
+
+    async def caught_up(self, tenant: str) -> None:
+        """Returns when everything that stands in the tenant's feed now is on the shelf."""
+        await self.of(tenant)
+        newest = await self._redis.xrevrange(changes.key(self._prefix, tenant), count=1)
+        if not newest:
+            return
+        wanted = _place(newest[0][0])
+        async with self._moved:
+            await self._moved.wait_for(lambda: _place(self._places.get(tenant, b"0-0")) >= wanted)
+
+    def _begin(self, tenant: str) -> asyncio.Task[Shelf]:
+        task = self._loading.get(tenant)
+        if task is None or task.done():
+            task = self._loading[tenant] = asyncio.create_task(self._load(tenant))
+            task.add_done_callback(_report)
+        return task
+
+    async def _load(self, tenant: str) -> Shelf:
+        """The feed's end first, then the documents: what comes between is applied twice, which changes nothing."""
+        newest = await self._redis.xrevrange(changes.key(self._prefix, tenant), count=1)
+        shelf, after = Shelf(await self._documents.number(tenant, "rows")), ""
+        while page := await self._documents.find(tenant, "items", limit=PAGE, after=after):
+            shelf.apply([Change(d.id, int(d.body["row"]), d.version, d.body) for d in page])
+            after = page[-1].id
+        await self._fill(tenant, shelf)
+        self._held[tenant], self._places[tenant] = shelf, newest[0][0] if newest else b"0-0"
+        return shelf
+
+    async def _fill(self, tenant: str, shelf: Shelf) -> None:
+        """Vectors of the live space: those stored, and for the rest ones made here."""
+        live = self._embedder_of(tenant)
+        if live is None or live[0] == shelf.space:
+            return
+        space, embed = live
+        shelf.replace_vectors(space, *await self._vectors.load(tenant, space))
+        missing = shelf.without_vector()
+        if missing:
+            made = await asyncio.to_thread(embed, [item_from_dict(b) for _, b in missing])
+            rows = np.array([r for r, _ in missing], np.int32)
+            stored, vectors = await self._vectors.load(tenant, space)
+            both = np.concatenate([stored, rows]), np.concatenate([vectors.reshape(-1, made.shape[1]), made])
+            shelf.replace_vectors(space, *both)
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                await self._turn()
+            except (RedisError, LemoError, OSError) as e:
+                logger.warning("the change feed cannot be read", extra={"why": str(e)[:200]})
+                await asyncio.sleep(1.0)
+            await asyncio.sleep(POLL_S)
+
+    async def _turn(self) -> None:
+        """What the feeds say since our places; a feed that no longer reaches back to ours means a reload."""
+        if not self._places:
+            return
+        keys = {changes.key(self._prefix, t): t for t in self._places}
+        found = await self._redis.xread({k: self._places[t] for k, t in keys.items()}, count=PAGE)
+        for key, entries in found:
+            tenant = keys[key.decode()]
+            if await self._trimmed(key, self._places[tenant]):
+                await self._load(tenant)
+            else:
+                await self._apply(tenant, entries)
+        for tenant, shelf in list(self._held.items()):
+            await self._fill(tenant, shelf)
+        async with self._moved:
+            self._moved.notify_all()
+
+    async def _trimmed(self, key: bytes, place: bytes) -> bool:
+        return place != b"0-0" and not await self._redis.xrange(key, place, place)
+
+    async def _apply(self, tenant: str, entries: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> None:
+        shelf = self._held[tenant]
+        batch = [changes.decode(fields) for _, fields in entries]
+        made: dict[str, Any] = {}
+        live = self._embedder_of(tenant)
+        lacking = shelf.lacks(batch) if live and live[0] == shelf.space else []
+        if live and lacking:
+            found = await asyncio.to_thread(live[1], [item_from_dict(c.item) for c in lacking if c.item])
+            made = {c.item_id: v for c, v in zip(lacking, found, strict=True)}
+        shelf.apply(batch, made)
+        self._places[tenant] = entries[-1][0]
+
+
+def _place(id: bytes) -> tuple[int, int]:
+    ms, _, n = id.partition(b"-")
+    return int(ms), int(n)
+
+
+def _report(task: asyncio.Task[Shelf]) -> None:
+    if not task.cancelled() and task.exception():
+        logger.warning("a shelf could not be loaded", extra={"why": str(task.exception())[:200]})
