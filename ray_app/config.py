@@ -49,11 +49,10 @@ class Streams(Section):
 
 
 class Features(Section):
-    """Hot score: integer sums per bucket, decayed when read. Profile: recent and seen items."""
+    """Hot score: integer sums per bucket, added up by windows of days when read. Profile: recent and seen items."""
 
     hot_bucket_s: int = Field(300, ge=10)
     hot_keep_s: int = Field(30 * 86400, ge=3600)
-    hot_half_life_s: int = Field(3 * 86400, ge=60)
     recent_items: int = Field(200, ge=1, le=1000)
     seen_items: int = Field(2000, ge=1, le=20_000)
     profile_keep_s: int = Field(400 * 86400, ge=3600)

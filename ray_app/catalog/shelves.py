@@ -69,7 +69,7 @@ class Shelves:
     async def caught_up(self, tenant: str) -> None:
         """Returns when everything that stands in the tenant's feed now is on the shelf."""
         await self.of(tenant)
-        newest = await self._redis.xrevrange(changes.key(self._prefix, tenant), count=1)
+        newest: Any = await self._redis.xrevrange(changes.key(self._prefix, tenant), count=1)
         if not newest:
             return
         wanted = _place(newest[0][0])
@@ -85,7 +85,7 @@ class Shelves:
 
     async def _load(self, tenant: str) -> Shelf:
         """The feed's end first, then the documents: what comes between is applied twice, which changes nothing."""
-        newest = await self._redis.xrevrange(changes.key(self._prefix, tenant), count=1)
+        newest: Any = await self._redis.xrevrange(changes.key(self._prefix, tenant), count=1)
         shelf, after = Shelf(await self._documents.number(tenant, "rows")), ""
         while page := await self._documents.find(tenant, "items", limit=PAGE, after=after):
             shelf.apply([Change(d.id, int(d.body["row"]), d.version, d.body) for d in page])
@@ -123,7 +123,7 @@ class Shelves:
         if not self._places:
             return
         keys = {changes.key(self._prefix, t): t for t in self._places}
-        found = await self._redis.xread({k: self._places[t] for k, t in keys.items()}, count=PAGE)
+        found: Any = await self._redis.xread({k: self._places[t] for k, t in keys.items()}, count=PAGE)
         for key, entries in found:
             tenant = keys[key.decode()]
             if await self._trimmed(key, self._places[tenant]):

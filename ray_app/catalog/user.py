@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-
 from ray_app.catalog.item import parse_attributes, parse_version
 from ray_app.events.schema import parse_id, refuse_unknown
 from ray_app.stores.base import Document

@@ -41,7 +41,7 @@ def keys(prefix: str, tenant: str, visitor: str) -> tuple[str, str, str, str]:
     return f"{base}:recent", f"{base}:seen", f"{base}:weights", f"{base}:purchases"
 
 
-def writes(b: Behavior, prefix: str, settings: Features) -> Iterator[Command]:
+def writes(b: Behavior, prefix: str) -> Iterator[Command]:
     """Redis commands of one behaviour; an impression changes nothing."""
     if b.type not in WEIGHTS and b.type not in UNWANTED:
         return
@@ -51,10 +51,15 @@ def writes(b: Behavior, prefix: str, settings: Features) -> Iterator[Command]:
     else:
         yield "ZADD", recent, "GT", b.occurred_at, b.item_id
         yield "HSET", weights, b.item_id, WEIGHTS[b.type]
-        yield "ZREMRANGEBYRANK", recent, 0, -settings.recent_items - 1
     if b.type == "purchase":
         yield "HINCRBY", purchases, b.item_id, 1
     yield "ZADD", seen, "GT", b.occurred_at, b.item_id
+
+
+def trims(prefix: str, tenant: str, visitor: str, settings: Features) -> Iterator[Command]:
+    """What keeps a profile small, once for all behaviours of a visitor in a batch."""
+    recent, seen, weights, purchases = keys(prefix, tenant, visitor)
+    yield "ZREMRANGEBYRANK", recent, 0, -settings.recent_items - 1
     yield "ZREMRANGEBYRANK", seen, 0, -settings.seen_items - 1
     for k in (recent, seen, weights, purchases):
         yield "EXPIRE", k, settings.profile_keep_s

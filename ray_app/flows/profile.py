@@ -21,8 +21,13 @@ class ProfileFlow:
         self.topic, self._prefix, self._settings = topic, prefix, settings
 
     async def flush(self, batch: Batch) -> Sequence[Op]:
-        return [
-            Op(command, f"{b.tenant}/{b.event_id}", at)
-            for at, b in behaviors(batch)
-            for command in profile.writes(b, self._prefix, self._settings)
-        ]
+        ops, met = [], set()
+        for at, b in behaviors(batch):
+            once = f"{b.tenant}/{b.event_id}"
+            commands = list(profile.writes(b, self._prefix))
+            ops += [Op(c, once, at) for c in commands]
+            if commands:
+                met.add((b.tenant, b.visitor))
+        for tenant, visitor in sorted(met):
+            ops += [Op(c) for c in profile.trims(self._prefix, tenant, visitor, self._settings)]
+        return ops
