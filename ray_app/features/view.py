@@ -1,0 +1,95 @@
+"""The view: the features of each candidate, read by training and by serving through this one function."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from ray_app.catalog.pinned import Pinned
+from ray_app.features.boards import DAY_MS, DAYS, Board
+from ray_app.models.top import interest
+from ray_app.types import Matrix, Rows, Scored, Scores, Visitor
+
+CHANNELS = ("item_cf", "content", "hot", "hot_category", "new")
+NAMES = (
+    *(f"{c}_place" for c in CHANNELS),
+    "item_cf_score", "item_cf_share", "content_score", "content_share", "merged",
+    *(f"hot_{d}d" for d in DAYS),
+    *(f"trend_{a}d_{b}d" for a, b in pairwise(DAYS)),
+    "age", "price", "price_above_usual", "price_from_usual",
+    "likeness", "category_share", "history",
+)  # fmt: skip
+PLACE = 10.0  # a channel's place p becomes PLACE / (PLACE + p), 0 where the channel did not find the item
+MEMORY_S = 60 * 86400.0
+MOST_LIKENESS = 32  # of the newest items with which a candidate's text is compared
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What a request sees besides its visitor: the catalogue, the boards, and the time (ms)."""
+
+    pinned: Pinned
+    board: Board
+    now: int
+
+
+def view(visitor: Visitor, rows: Rows, found: Mapping[str, Scored], merged: Scores, moment: Moment) -> Matrix:
+    """float32 [len(rows), len(NAMES)]. `merged`: the score of each row in the merge; `found` by channel."""
+    columns = [_place(found.get(c), rows, moment.pinned.n) for c in CHANNELS]
+    for name in ("item_cf", "content"):
+        columns += _score(found.get(name), rows, moment.pinned.n)
+    columns.append(100.0 * merged)
+    columns += _popularity(rows, moment.board)
+    columns += _item(visitor, rows, moment)
+    columns += _kinship(visitor, rows, moment.pinned)
+    columns.append(np.full(len(rows), np.log1p(len(visitor.seen)), np.float32))
+    return np.stack(columns, axis=1).astype(np.float32, copy=False)
+
+
+def _place(found: Scored | None, rows: Rows, n: int) -> Scores:
+    place = np.zeros(n, np.float32)
+    if found is not None:
+        place[found.rows] = PLACE / (PLACE + np.arange(len(found.rows), dtype=np.float32))
+    return place[rows]
+
+
+def _score(found: Scored | None, rows: Rows, n: int) -> list[Scores]:
+    whole = np.zeros(n, np.float32)
+    if found is None or not len(found.rows):
+        return [whole[rows], whole[rows]]
+    whole[found.rows] = found.scores
+    mine = whole[rows]
+    return [np.log1p(mine), mine / max(float(found.scores[0]), 1e-9)]
+
+
+def _popularity(rows: Rows, board: Board) -> list[Scores]:
+    """Sums per window, and whether the shorter of two windows runs ahead of the longer."""
+    logs = np.log1p(board.windows[:, rows])
+    scaled = [np.log1p(board.windows[k + 1, rows] * (DAYS[k] / DAYS[k + 1])) for k in range(len(DAYS) - 1)]
+    return [*logs, *(logs[k] - scaled[k] for k in range(len(DAYS) - 1))]
+
+
+def _item(visitor: Visitor, rows: Rows, moment: Moment) -> list[Scores]:
+    pinned = moment.pinned
+    age = np.log1p(np.maximum(moment.now - pinned.published_at[rows], 0) / DAY_MS).astype(np.float32)
+    price = np.log1p(np.nan_to_num(pinned.price[rows]))
+    usual, say = np.log1p(np.nan_to_num(pinned.price[visitor.recent])), _say(visitor)
+    above = price - np.float32((usual * say).sum() / say.sum()) if len(say) else np.zeros(len(rows), np.float32)
+    return [age, price, above, np.abs(above)]
+
+
+def _kinship(visitor: Visitor, rows: Rows, pinned: Pinned) -> list[Scores]:
+    """How near the text is to the nearest of the newest items, and how much of the interest its category has."""
+    if not len(visitor.recent):
+        return [np.zeros(len(rows), np.float32)] * 2
+    newest = pinned.vectors[visitor.recent[:MOST_LIKENESS]]
+    likeness = (pinned.vectors[rows] @ newest.T).max(axis=1) if newest.shape[1] else np.zeros(len(rows), np.float32)
+    share = np.bincount(pinned.category[visitor.recent], _say(visitor), minlength=len(pinned.categories))
+    return [likeness, (share / max(float(share.sum()), 1e-9))[pinned.category[rows]].astype(np.float32)]
+
+
+def _say(visitor: Visitor) -> Scores:
+    return interest(visitor.weights, visitor.ages_s, MEMORY_S)

@@ -1,0 +1,93 @@
+"""Item-to-item collaborative filtering from what the same visitors took.
+
+Cosine with an asymmetric norm (Deshpande and Karypis, "Item-based top-N recommendation algorithms", 2004), where a
+visitor's vote is shared among the items taken and fades with its age.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ray_app.models.base import Arrays
+from ray_app.models.top import interest, top
+from ray_app.types import Interactions, Mask, Rows, Scored, Scores, Visitor
+
+MOST_CELLS = 8_000_000  # of the dense block in which the best neighbours are picked: 64 MB
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """`source_norm`: the share of the norm that falls on the item owned; the rest falls on the neighbour."""
+
+    neighbours: int = 200
+    half_life_s: float = 20 * 86400.0
+    source_norm: float = 0.6
+
+
+class ItemCF:
+    """neighbours int32 [n, k], weights float32 [n, k], 0 where an item has fewer than k."""
+
+    name = "item_cf"
+    memory_s = 60 * 86400.0
+
+    def __init__(self, neighbours: NDArray[np.int32], weights: Scores) -> None:
+        self._neighbours, self._weights = neighbours, weights
+
+    @classmethod
+    def fit(cls, history: Interactions, now: int, how: Fit = Fit()) -> ItemCF:
+        """Neighbours as of `now` (ms). Only the newest behaviour of a pair (user, item) counts."""
+        import scipy.sparse as sp
+
+        decay = np.sqrt(history.weights / 5.0) * np.exp2((history.at - now) / 1000.0 / how.half_life_s)
+        shape = (history.n_users, history.n_rows)
+        votes = sp.csr_matrix((decay, (history.users, history.rows)), shape)
+        votes.sum_duplicates()
+        votes.data = np.minimum(votes.data, 1.0)
+        share = 1.0 / np.sqrt(np.maximum(np.asarray(votes.sum(axis=1)).ravel(), 1.0))
+        votes = (sp.diags(share) @ votes).tocsr()
+        size = np.asarray(votes.multiply(votes).sum(axis=0)).ravel()
+        return cls(*_nearest(votes, np.maximum(size, 1e-12), how))
+
+    def recommend(self, visitor: Visitor, n: int, allowed: Mask) -> Scored:
+        known = visitor.recent < len(self._neighbours)
+        recent = visitor.recent[known]
+        if not len(recent):
+            return Scored(self.name, np.zeros(0, np.int32), np.zeros(0, np.float32))
+        say = interest(visitor.weights, visitor.ages_s, self.memory_s)[known]
+        votes = (self._weights[recent] * say[:, None]).ravel()
+        scores = np.bincount(self._neighbours[recent].ravel(), votes, minlength=len(allowed))
+        return Scored(self.name, *top(scores, n, allowed))
+
+    def neighbours_of(self, row: int) -> tuple[Rows, Scores]:
+        keep = self._weights[row] > 0
+        return self._neighbours[row][keep], self._weights[row][keep]
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        return {"neighbours": self._neighbours, "weights": self._weights}
+
+    @classmethod
+    def load(cls, arrays: Arrays) -> ItemCF:
+        return cls(arrays["neighbours"], arrays["weights"])
+
+
+def _nearest(votes: Any, size: NDArray[np.float64], how: Fit) -> tuple[NDArray[np.int32], Scores]:
+    n = votes.shape[1]
+    k = min(how.neighbours, max(1, n - 1))
+    source, target = size**how.source_norm, size ** (1 - how.source_norm)
+    neighbours, weights = np.zeros((n, k), np.int32), np.zeros((n, k), np.float32)
+    by_item, step = votes.T.tocsr(), max(1, MOST_CELLS // max(1, n))
+    for first in range(0, n, step):
+        block = (by_item[first : first + step] @ votes).toarray()
+        own = np.arange(first, first + len(block))
+        block /= source[own][:, None] * target[None, :]
+        block[np.arange(len(block)), own] = 0.0
+        best = np.argpartition(-block, k - 1, axis=1)[:, :k]
+        found = np.take_along_axis(block, best, 1)
+        order = np.argsort(-found, axis=1, kind="stable")
+        neighbours[own] = np.take_along_axis(best, order, 1)
+        weights[own] = np.take_along_axis(found, order, 1)
+    return neighbours, weights

@@ -1,0 +1,29 @@
+"""The best rows of a score array."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ray_app.types import Mask, Rows, Scores
+
+
+def top(scores: NDArray[Any], n: int, allowed: Mask) -> tuple[Rows, Scores]:
+    """At most n allowed rows with a score above 0, best first; equal scores: the smaller row first.
+
+    scores and allowed have one length.
+    """
+    rows = np.flatnonzero((scores > 0) & allowed)
+    found = scores[rows]
+    if len(rows) > n:
+        keep = np.argpartition(-found, n - 1)[:n]
+        rows, found = rows[keep], found[keep]
+    order = np.lexsort((rows, -found))
+    return rows[order].astype(np.int32), found[order].astype(np.float32)
+
+
+def interest(weights: Scores, ages_s: Scores, half_life_s: float) -> Scores:
+    """How much each recent item still says about its visitor: 1 for a purchase of this moment."""
+    return np.asarray(np.sqrt(weights / 5.0) * np.exp2(-ages_s / half_life_s), np.float32)

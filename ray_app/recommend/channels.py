@@ -1,0 +1,68 @@
+"""The recall channels that need no artifact of their own: content, hot, hot by category, new, buy again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import numpy as np
+
+from ray_app.features.boards import DAYS
+from ray_app.features.view import MEMORY_S, Moment
+from ray_app.models.top import interest, top
+from ray_app.types import Mask, Scored, Scores, Visitor
+
+Find = Callable[[Visitor, int, Mask, Moment], Scored]
+FORTNIGHT = DAYS.index(14)
+
+
+def content(visitor: Visitor, n: int, allowed: Mask, moment: Moment) -> Scored:
+    """Nearest to the visitor's mean text vector, lifted by the root of the last fortnight's sum."""
+    vectors, recent = moment.pinned.vectors, visitor.recent
+    if not vectors.shape[1] or not len(recent):
+        return _none("content")
+    like = vectors @ (_say(visitor) @ vectors[recent])
+    lifted = np.maximum(like, 0.0) * np.sqrt(1.0 + moment.board.windows[FORTNIGHT])
+    lifted[recent[:1] if visitor.context is not None else recent[:0]] = 0.0
+    return Scored("content", *top(lifted, n, allowed))
+
+
+def hot(visitor: Visitor, n: int, allowed: Mask, moment: Moment) -> Scored:
+    """The last week's sums."""
+    return Scored("hot", *top(moment.board.hot, n, allowed))
+
+
+def hot_category(visitor: Visitor, n: int, allowed: Mask, moment: Moment) -> Scored:
+    """The last week's sums, weighed by how much of the visitor's interest the category has."""
+    pinned = moment.pinned
+    if not len(visitor.recent):
+        return _none("hot_category")
+    share = np.bincount(pinned.category[visitor.recent], _say(visitor), minlength=len(pinned.categories))
+    return Scored("hot_category", *top(moment.board.hot * share[pinned.category], n, allowed))
+
+
+def new(visitor: Visitor, n: int, allowed: Mask, moment: Moment) -> Scored:
+    """Newest first: the score is 1 for this moment and one half for a week ago."""
+    age_days = np.maximum(moment.now - moment.pinned.published_at, 0) / 86_400_000
+    return Scored("new", *top(1.0 / (1.0 + age_days / 7.0), n, allowed))
+
+
+def buy_again(visitor: Visitor, n: int, allowed: Mask, moment: Moment) -> Scored:
+    """What the visitor bought, the often and long not bought first."""
+    whole = np.zeros(len(allowed), np.float32)
+    bought = visitor.counts > 0
+    whole[visitor.recent[bought]] = visitor.counts[bought] * np.log1p(visitor.ages_s[bought] / 86400.0 + 1.0)
+    return Scored("buy_again", *top(whole, n, allowed))
+
+
+LOCAL: Mapping[str, Find] = MappingProxyType(
+    {"content": content, "hot": hot, "hot_category": hot_category, "new": new, "buy_again": buy_again}
+)
+
+
+def _say(visitor: Visitor) -> Scores:
+    return interest(visitor.weights, visitor.ages_s, MEMORY_S)
+
+
+def _none(channel: str) -> Scored:
+    return Scored(channel, np.zeros(0, np.int32), np.zeros(0, np.float32))

@@ -1,0 +1,64 @@
+"""Rerank: diversity, at most a share per category, the operator's pins."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+
+from ray_app.catalog.pinned import Pinned
+from ray_app.catalog.scenario import Scenario
+from ray_app.models.diversity import mmr
+from ray_app.types import Mask, Rows, Scores
+
+POOL = 3  # times n candidates are compared with each other, and at least LEAST
+LEAST = 60
+
+
+def rerank(rows: Rows, scores: Scores, n: int, scenario: Scenario, pinned: Pinned) -> Rows:
+    """At most n of `rows` int32 [m], in the order to show. scores float32 [m]. Falls short of n rather than break
+    a cap only when the caller has nothing else: what the caps left out comes last."""
+    best = np.argsort(-scores, kind="stable")[: max(LEAST, POOL * n)]
+    rows, scores = rows[best], scores[best]
+    order = mmr(_relevance(scores), pinned.vectors[rows], len(rows) if n * 2 > len(rows) else n * 2, scenario.diversity)
+    return _capped(rows[order], n, scenario.category_share, pinned)
+
+
+def pin(rows: Rows, allowed: Mask, n: int, scenario: Scenario, pinned: Pinned) -> Rows:
+    """`rows` with the operator's items at their positions, where the item is allowed."""
+    fixed = {}
+    for p in sorted(scenario.pins, key=lambda p: p.position):
+        row = pinned.row_of(p.item_id)
+        if row is not None and allowed[row] and p.position < n:
+            fixed[row] = p.position
+    if not fixed:
+        return rows
+    placed = [int(r) for r in rows if int(r) not in fixed]
+    for row, position in fixed.items():
+        placed.insert(position, row)
+    return np.array(placed[:n], np.int32)
+
+
+def _relevance(scores: Scores) -> Scores:
+    """0..1, so that `diversity` means the same for every ranker."""
+    if not len(scores):
+        return scores
+    low, high = float(scores.min()), float(scores.max())
+    return np.asarray((scores - low) / max(high - low, 1e-9), np.float32)
+
+
+def _capped(rows: Rows, n: int, share: float, pinned: Pinned) -> Rows:
+    most = max(1, int(np.ceil(share * n)))
+    taken: Counter[int] = Counter()
+    kept, over = [], []
+    for row in rows.tolist():
+        category = int(pinned.category[row])
+        named = pinned.categories[category] != ""
+        if named and taken[category] >= most:
+            over.append(row)
+            continue
+        taken[category] += 1
+        kept.append(row)
+        if len(kept) == n:
+            break
+    return np.array((kept + over)[:n], np.int32)
