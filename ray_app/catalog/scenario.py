@@ -33,7 +33,8 @@ class Pin:
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """`diversity`: 0 ranks by score alone, 1 by difference alone (MMR). `category_share`: the most of a slate that
-    one category may fill. `exclude_seen`: drop what the visitor clicked, bought or refused."""
+    one category may fill. `exclude_seen`: drop what the visitor clicked, bought or refused. `from_context`: with a
+    context item, what is near it is wanted, whoever asks."""
 
     id: str
     title: str
@@ -42,6 +43,7 @@ class Scenario:
     budget_s: float = 0.1
     exclude_seen: bool = True
     ranked: bool = True
+    from_context: bool = False
     diversity: float = 0.05
     category_share: float = 0.6
     pins: tuple[Pin, ...] = ()
@@ -77,6 +79,7 @@ RELATED = Scenario(
     {"item_cf": Channel(1.0, 100), "content": Channel(0.7, 100), "hot_category": Channel(0.1, 30)},
     exclude_seen=False,
     ranked=False,
+    from_context=True,
 )
 BUY_AGAIN = Scenario(
     "buy_again", "Buy it again", {"buy_again": Channel(1.0, 200)}, exclude_seen=False, ranked=False, diversity=0.0,

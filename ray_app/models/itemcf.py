@@ -62,6 +62,17 @@ class ItemCF:
         scores = np.bincount(self._neighbours[recent].ravel(), votes, minlength=len(allowed))
         return Scored(self.name, *top(scores, n, allowed))
 
+    def nearest(self, rows: Rows, recent: Rows) -> list[int]:
+        """For each row the one of `recent` that is its best neighbour, -1 where none is among its neighbours."""
+        place = np.full(len(self._neighbours), -1, np.int64)
+        known = recent[recent < len(place)]
+        place[known] = known
+        inside = np.minimum(rows, len(place) - 1)
+        mine = np.where(self._weights[inside] > 0, place[self._neighbours[inside]], -1)
+        best = np.argmax(mine >= 0, axis=1)  # neighbours stand best first
+        found = mine[np.arange(len(rows)), best]
+        return np.where(rows < len(place), found, -1).tolist()
+
     def neighbours_of(self, row: int) -> tuple[Rows, Scores]:
         keep = self._weights[row] > 0
         return self._neighbours[row][keep], self._weights[row][keep]

@@ -51,6 +51,6 @@ def merge(found: Mapping[str, Scored], channels: Mapping[str, Channel], most: in
     for name, scored in found.items():
         places = np.arange(len(scored.rows), dtype=np.float32)
         total[scored.rows] += np.float32(channels[name].weight) / (np.float32(SOFTEN) + places)
-    rows = np.flatnonzero(total)
-    rows = rows[np.lexsort((rows, -total[rows]))][:most].astype(np.int32)
+    some = np.flatnonzero(total)
+    rows: Rows = some[np.lexsort((some, -total[some]))][:most].astype(np.int32)
     return Candidates(rows, total[rows], found)

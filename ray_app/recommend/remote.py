@@ -1,0 +1,85 @@
+"""Channels that cross the network: asked at the same time, waited for within the budget, left alone while they hang."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from ray_app.clock import Clock
+from ray_app.features.view import Moment
+from ray_app.recommend.budget import Budget
+from ray_app.types import Degraded, Mask, Scored, Visitor
+
+Ask = Callable[[Visitor, int, Mask, Moment], Awaitable[Scored]]
+
+
+@dataclass
+class Breaker:
+    """Opens after `failures` in a row, and lets one call through every `rest_s` until one succeeds."""
+
+    clock: Clock
+    failures: int = 3
+    rest_s: float = 5.0
+    _failed: int = 0
+    _opened_at: float = 0.0
+
+    def allows(self) -> bool:
+        if self._failed < self.failures:
+            return True
+        if self.clock.monotonic() - self._opened_at < self.rest_s:
+            return False
+        self._opened_at = self.clock.monotonic()
+        return True
+
+    def succeeded(self) -> None:
+        self._failed = 0
+
+    def failed(self) -> None:
+        self._failed += 1
+        if self._failed >= self.failures:
+            self._opened_at = self.clock.monotonic()
+
+
+@dataclass(frozen=True)
+class Remote:
+    """One such channel; `most_s` is its own time budget."""
+
+    ask: Ask
+    breaker: Breaker
+    most_s: float = 0.03
+
+
+async def gather(
+    channels: Mapping[str, Remote],
+    quotas: Mapping[str, int],
+    visitor: Visitor,
+    allowed: Mask,
+    moment: Moment,
+    budget: Budget,
+) -> dict[str, Scored]:
+    """What the channels of `quotas` found in time; the others are named in `budget.degraded`."""
+    wanted = {name: channels[name] for name in quotas if name in channels}
+    answers = await asyncio.gather(
+        *(_within(name, c, quotas[name], visitor, allowed, moment, budget) for name, c in wanted.items())
+    )
+    return {name: a for name, a in zip(wanted, answers, strict=True) if a is not None}
+
+
+async def _within(
+    name: str, channel: Remote, quota: int, visitor: Visitor, allowed: Mask, moment: Moment, budget: Budget
+) -> Scored | None:
+    if not channel.breaker.allows():
+        budget.degraded.append(Degraded("recall", "left alone after repeated failures", name))
+        return None
+    try:
+        async with asyncio.timeout(min(channel.most_s, budget.left_s())):
+            found = await channel.ask(visitor, quota, allowed, moment)
+    except Exception as e:  # noqa: BLE001 - whatever a remote part does, the answer goes out without it
+        channel.breaker.failed()
+        budget.degraded.append(
+            Degraded("recall", "took too long" if isinstance(e, TimeoutError) else str(e)[:200], name)
+        )
+        return None
+    channel.breaker.succeeded()
+    return found

@@ -1,0 +1,103 @@
+"""What is live, in this process: loaded beside the old one, then swapped; a broken artifact never takes traffic."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from ray_app.errors import LemoError
+from ray_app.models.base import Embedder, Ranker, Recaller
+from ray_app.registry.registry import Registry
+from ray_app.registry.version import Version
+
+logger = logging.getLogger(__name__)
+POLL_S = 1.0
+EMBEDDER, ITEM_CF, RANKER = "embedder", "item_cf", "ranker"
+
+
+@dataclass(frozen=True)
+class Models:
+    """One tenant's live models; `versions` by name, as answers carry them."""
+
+    embedder: Embedder | None = None
+    recallers: Mapping[str, Recaller] = field(default_factory=dict)
+    ranker: Ranker | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+class Live:
+    """`of` never waits. `refresh` loads what was promoted since; `follow` does so for ever."""
+
+    def __init__(self, registry: Registry, names: Iterable[str] = (EMBEDDER, ITEM_CF, RANKER)) -> None:
+        self._registry, self._names = registry, frozenset(names)
+        self._held: dict[str, Models] = {}
+        self._refused: set[tuple[str, str, str]] = set()
+
+    def of(self, tenant: str) -> Models:
+        return self._held.get(tenant) or self._held.setdefault(tenant, Models())
+
+    def tenants(self) -> list[str]:
+        return list(self._held)
+
+    async def refresh(self, tenant: str) -> Models:
+        models = self.of(tenant)
+        for name, id in sorted((await self._registry.live_ids(tenant)).items()):
+            new = name in self._names and models.versions.get(name) != id
+            if new and (tenant, name, id) not in self._refused:
+                models = await self._swap(tenant, name, id, models)
+        return models
+
+    async def _swap(self, tenant: str, name: str, id: str, models: Models) -> Models:
+        try:
+            version = await self._registry.get(tenant, name, id)
+            arrays = await self._registry.load(tenant, version)
+            models = await asyncio.to_thread(_with, models, version, arrays)
+        except (LemoError, KeyError, ValueError) as e:
+            self._refused.add((tenant, name, id))
+            logger.error(
+                "a version cannot be served; what was live goes on", extra={"version": id, "why": str(e)[:300]}
+            )
+            return models
+        self._held[tenant] = models
+        return models
+
+    async def follow(self) -> None:
+        while True:
+            for tenant in self.tenants():
+                try:
+                    await self.refresh(tenant)
+                except (LemoError, OSError) as e:
+                    logger.warning("the registry cannot be read", extra={"tenant": tenant, "why": str(e)[:200]})
+            await asyncio.sleep(POLL_S)
+
+
+def _with(models: Models, version: Version, arrays: Mapping[str, object]) -> Models:
+    """Loads and warms up; the heavy imports happen here, off the event loop."""
+    versions = {**models.versions, version.name: version.id}
+    if version.name == EMBEDDER:
+        return replace(models, embedder=_embedder(version, arrays), versions=versions)
+    if version.name == ITEM_CF:
+        from ray_app.models.itemcf import ItemCF
+
+        found = ItemCF.load(arrays)  # type: ignore[arg-type]
+        return replace(models, recallers={**models.recallers, ITEM_CF: found}, versions=versions)
+    from ray_app.features.view import NAMES
+    from ray_app.models.ranker import DenseRanker
+
+    ranker = DenseRanker.load(version.id, version.about["features"], NAMES, arrays)  # type: ignore[arg-type]
+    return replace(models, ranker=ranker, versions=versions)
+
+
+def _embedder(version: Version, arrays: Mapping[str, object]) -> Embedder:
+    if version.about.get("kind") == "sentence":
+        from ray_app.models.sentence import SentenceEmbedder
+
+        return SentenceEmbedder(Path(version.about["path"]))
+    from ray_app.models.text import TextEmbedder
+
+    embedder = TextEmbedder.load(arrays)  # type: ignore[arg-type]
+    embedder.embed(["warm up"])
+    return embedder
