@@ -116,11 +116,16 @@ def _put(tree: dict[str, Any], name: str, value: str) -> None:
     info = Settings.model_fields.get(section)
     fields = getattr(info.annotation, "model_fields", {}) if info else {}
     if field not in fields:
-        known = ", ".join(f"LEMO_{section.upper()}_{f.upper()}" for f in fields) or "LEMO_DATA, LEMO_ROLES, LEMO_<SECTION>_<FIELD>"
+        known = (
+            ", ".join(f"LEMO_{section.upper()}_{f.upper()}" for f in fields)
+            or "LEMO_DATA, LEMO_ROLES, LEMO_<SECTION>_<FIELD>"
+        )
         raise InvalidSettings(f"variable {name} is not a setting. Known: {known}", key=name)
     tree.setdefault(section, {})[field] = value.split(",") if _is_list(fields[field].annotation) else value
 
 
 def _is_list(annotation: Any) -> bool:
     origin = typing.get_origin(annotation)
-    return origin is tuple or (origin is types.UnionType and tuple in map(typing.get_origin, typing.get_args(annotation)))
+    return origin is tuple or (
+        origin is types.UnionType and tuple in map(typing.get_origin, typing.get_args(annotation))
+    )

@@ -91,6 +91,10 @@ class Visitor:
     seen: Rows
     context: int | None = None
 
+    def interest(self, half_life_s: float) -> Scores:
+        """float32 [r]: how much each recent item still says, 1 for a purchase of this moment."""
+        return np.asarray(np.sqrt(self.weights / 5.0) * np.exp2(-self.ages_s / half_life_s), np.float32)
+
 
 @dataclass(frozen=True, slots=True)
 class Interactions:

@@ -111,7 +111,11 @@ def build(args: dict[str, Any]) -> Any:
 
     settings = config.load(file=Path(args["config"]) if args.get("config") else None)
     ensure_actors(settings)
-    return gateway().bind(partial(open_app, settings), streams.bind(partial(engine, settings)), steward.bind(partial(ensure_actors, settings)))
+    return gateway().bind(
+        partial(open_app, settings),
+        streams.bind(partial(engine, settings)),
+        steward.bind(partial(ensure_actors, settings)),
+    )
 
 
 def ensure_actors(settings: Settings) -> list[Any]:

@@ -10,7 +10,6 @@ import numpy as np
 
 from ray_app.catalog.pinned import Pinned
 from ray_app.features.boards import DAY_MS, DAYS, Board
-from ray_app.models.top import interest
 from ray_app.types import Matrix, Rows, Scored, Scores, Visitor
 
 CHANNELS = ("item_cf", "content", "hot", "hot_category", "new")
@@ -76,7 +75,7 @@ def _item(visitor: Visitor, rows: Rows, moment: Moment) -> list[Scores]:
     pinned = moment.pinned
     age = np.log1p(np.maximum(moment.now - pinned.published_at[rows], 0) / DAY_MS).astype(np.float32)
     price = np.log1p(np.nan_to_num(pinned.price[rows]))
-    usual, say = np.log1p(np.nan_to_num(pinned.price[visitor.recent])), _say(visitor)
+    usual, say = np.log1p(np.nan_to_num(pinned.price[visitor.recent])), visitor.interest(MEMORY_S)
     above = price - np.float32((usual * say).sum() / say.sum()) if len(say) else np.zeros(len(rows), np.float32)
     return [age, price, above, np.abs(above)]
 
@@ -87,9 +86,5 @@ def _kinship(visitor: Visitor, rows: Rows, pinned: Pinned) -> list[Scores]:
         return [np.zeros(len(rows), np.float32)] * 2
     newest = pinned.vectors[visitor.recent[:MOST_LIKENESS]]
     likeness = (pinned.vectors[rows] @ newest.T).max(axis=1) if newest.shape[1] else np.zeros(len(rows), np.float32)
-    share = np.bincount(pinned.category[visitor.recent], _say(visitor), minlength=len(pinned.categories))
+    share = np.bincount(pinned.category[visitor.recent], visitor.interest(MEMORY_S), minlength=len(pinned.categories))
     return [likeness, (share / max(float(share.sum()), 1e-9))[pinned.category[rows]].astype(np.float32)]
-
-
-def _say(visitor: Visitor) -> Scores:
-    return interest(visitor.weights, visitor.ages_s, MEMORY_S)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ray_app.models.base import Arrays
-from ray_app.models.top import interest, top
+from ray_app.models.top import top
 from ray_app.types import Interactions, Mask, Rows, Scored, Scores, Visitor
 
 MOST_CELLS = 8_000_000  # of the dense block in which the best neighbours are picked: 64 MB
@@ -57,7 +57,7 @@ class ItemCF:
         recent = visitor.recent[known]
         if not len(recent):
             return Scored(self.name, np.zeros(0, np.int32), np.zeros(0, np.float32))
-        say = interest(visitor.weights, visitor.ages_s, self.memory_s)[known]
+        say = visitor.interest(self.memory_s)[known]
         votes = (self._weights[recent] * say[:, None]).ravel()
         scores = np.bincount(self._neighbours[recent].ravel(), votes, minlength=len(allowed))
         return Scored(self.name, *top(scores, n, allowed))
@@ -71,7 +71,7 @@ class ItemCF:
         mine = np.where(self._weights[inside] > 0, place[self._neighbours[inside]], -1)
         best = np.argmax(mine >= 0, axis=1)  # neighbours stand best first
         found = mine[np.arange(len(rows)), best]
-        return np.where(rows < len(place), found, -1).tolist()
+        return [int(r) for r in np.where(rows < len(place), found, -1)]
 
     def neighbours_of(self, row: int) -> tuple[Rows, Scores]:
         keep = self._weights[row] > 0

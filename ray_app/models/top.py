@@ -22,8 +22,3 @@ def top(scores: NDArray[Any], n: int, allowed: Mask) -> tuple[Rows, Scores]:
         rows, found = rows[keep], found[keep]
     order = np.lexsort((rows, -found))
     return rows[order].astype(np.int32), found[order].astype(np.float32)
-
-
-def interest(weights: Scores, ages_s: Scores, half_life_s: float) -> Scores:
-    """How much each recent item still says about its visitor: 1 for a purchase of this moment."""
-    return np.asarray(np.sqrt(weights / 5.0) * np.exp2(-ages_s / half_life_s), np.float32)

@@ -9,8 +9,8 @@ import numpy as np
 
 from ray_app.features.boards import DAYS
 from ray_app.features.view import MEMORY_S, Moment
-from ray_app.models.top import interest, top
-from ray_app.types import Mask, Scored, Scores, Visitor
+from ray_app.models.top import top
+from ray_app.types import Mask, Scored, Visitor
 
 Find = Callable[[Visitor, int, Mask, Moment], Scored]
 FORTNIGHT = DAYS.index(14)
@@ -21,7 +21,7 @@ def content(visitor: Visitor, n: int, allowed: Mask, moment: Moment) -> Scored:
     vectors, recent = moment.pinned.vectors, visitor.recent
     if not vectors.shape[1] or not len(recent):
         return _none("content")
-    like = vectors @ (_say(visitor) @ vectors[recent])
+    like = vectors @ (visitor.interest(MEMORY_S) @ vectors[recent])
     lifted = np.maximum(like, 0.0) * np.sqrt(1.0 + moment.board.windows[FORTNIGHT])
     lifted[recent[:1] if visitor.context is not None else recent[:0]] = 0.0
     return Scored("content", *top(lifted, n, allowed))
@@ -37,7 +37,7 @@ def hot_category(visitor: Visitor, n: int, allowed: Mask, moment: Moment) -> Sco
     pinned = moment.pinned
     if not len(visitor.recent):
         return _none("hot_category")
-    share = np.bincount(pinned.category[visitor.recent], _say(visitor), minlength=len(pinned.categories))
+    share = np.bincount(pinned.category[visitor.recent], visitor.interest(MEMORY_S), minlength=len(pinned.categories))
     return Scored("hot_category", *top(moment.board.hot * share[pinned.category], n, allowed))
 
 
@@ -58,10 +58,6 @@ def buy_again(visitor: Visitor, n: int, allowed: Mask, moment: Moment) -> Scored
 LOCAL: Mapping[str, Find] = MappingProxyType(
     {"content": content, "hot": hot, "hot_category": hot_category, "new": new, "buy_again": buy_again}
 )
-
-
-def _say(visitor: Visitor) -> Scores:
-    return interest(visitor.weights, visitor.ages_s, MEMORY_S)
 
 
 def _none(channel: str) -> Scored:

@@ -75,7 +75,7 @@ async def _within(
     try:
         async with asyncio.timeout(min(channel.most_s, budget.left_s())):
             found = await channel.ask(visitor, quota, allowed, moment)
-    except Exception as e:  # noqa: BLE001 - whatever a remote part does, the answer goes out without it
+    except Exception as e:
         channel.breaker.failed()
         budget.degraded.append(
             Degraded("recall", "took too long" if isinstance(e, TimeoutError) else str(e)[:200], name)

@@ -108,7 +108,7 @@ def _read(path: Path, version: Version, wanted: str) -> NDArray[Any]:
         found = sha256(path.read_bytes()).hexdigest()
         if found != wanted:
             raise BrokenArtifact(
-                f"{version.name} {version.id}: the checksum of {path.name} is {found[:12]}, registered was {wanted[:12]}"
+                f"{version.name} {version.id}: {path.name} has checksum {found[:12]}, registered was {wanted[:12]}"
             )
         return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
     except (OSError, ValueError) as e:

@@ -53,5 +53,3 @@ class Blobs:
     def delete(self, path: str) -> None:
         if self.exists(path):
             self._fs.rm(self._at(path), recursive=True)
-
-

@@ -215,5 +215,3 @@ def _free(wanted: int) -> int:
                 continue
             return int(s.getsockname()[1])
     raise Unavailable("no TCP port is free on this machine")
-
-

@@ -106,9 +106,7 @@ class SqliteDocuments:
 
     def _upsert(self, c: sqlite3.Connection, tenant: str, kind: str, documents: Sequence[Document]) -> list[Outcome]:
         ids = orjson.dumps([d.id for d in documents]).decode()
-        query = (
-            "SELECT id, version FROM documents WHERE tenant=? AND kind=? AND id IN (SELECT value FROM json_each(?))"
-        )
+        query = "SELECT id, version FROM documents WHERE tenant=? AND kind=? AND id IN (SELECT value FROM json_each(?))"
         stored: dict[str, int] = dict(c.execute(query, (tenant, kind, ids)).fetchall())
         now, rows, outcomes = self._clock.now(), [], []
         for d in documents:
