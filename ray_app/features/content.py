@@ -1,10 +1,26 @@
-"""Content: the text of an item that embedders read."""
+"""Content: the text of an item that embedders read, and items embedded."""
 
 from __future__ import annotations
 
-from ray_app.types import Item
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from ray_app.types import Item, Matrix
+
+
+class Embeds(Protocol):
+    @property
+    def version(self) -> str: ...
+    def embed(self, texts: Sequence[str]) -> Matrix: ...
 
 
 def text(item: Item) -> str:
     """Title, category, tags and the beginning of the text, one after the other."""
     return " ".join((item.title, item.category, " ".join(item.tags), item.text[:2000])).strip()
+
+
+def space_of(embedder: Embeds | None) -> tuple[str, Callable[[Sequence[Item]], Matrix]] | None:
+    """The embedder's space and the function that puts items into it; None before there is one."""
+    if embedder is None:
+        return None
+    return embedder.version, lambda items: embedder.embed([text(i) for i in items])

@@ -1,0 +1,30 @@
+"""Text vectors of every item. ray job submit -- python jobs/embed.py --tenant demo"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from ray_app.wiring import open_world
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tenant", default="demo")
+    parser.add_argument("--size", type=int, default=128, help="dimensions")
+    parser.add_argument("--encoder", type=Path, help="folder of a sentence encoder (needs the extra `text`)")
+    args = parser.parse_args()
+    from ray_app.training.embed import embed
+
+    os.nice(10)
+    async with open_world() as world:
+        report = await embed(world, args.tenant, lambda line: print(line, flush=True), args.size, args.encoder)
+        print(report, flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,26 @@
+"""Item-to-item neighbours. ray job submit -- python jobs/similarity.py --tenant demo"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from ray_app.wiring import open_world
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tenant", default="demo")
+    args = parser.parse_args()
+    from ray_app.training.similarity import similarity
+
+    os.nice(10)
+    async with open_world() as world:
+        print(await similarity(world, args.tenant, lambda line: print(line, flush=True)), flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,28 @@
+"""The ranker, from what was taken after each moment of the past. ray job submit -- python jobs/train.py --tenant demo"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from ray_app.wiring import open_world
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tenant", default="demo")
+    parser.add_argument("--label-days", type=int, default=30, help="length of each slice of time")
+    args = parser.parse_args()
+    from ray_app.training.train import train
+
+    os.nice(10)
+    async with open_world() as world:
+        report = await train(world, args.tenant, lambda line: print(line, flush=True), args.label_days)
+        print(report, flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,81 @@
+"""Text embedding: fit, embed every item, promote, then embed what was written meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ray_app.events.schema import item_from_dict
+from ray_app.features.content import text
+from ray_app.models.text import TextEmbedder
+from ray_app.registry.watch import EMBEDDER
+from ray_app.stores.base import Document
+from ray_app.training.report import Report, Tell
+from ray_app.training.stores import Stores
+
+if TYPE_CHECKING:
+    from ray_app.models.base import Embedder
+
+PAGE = 1000
+SIZE = 128
+LEAST_KNOWN = 0.5  # of the items must get a vector
+
+
+async def embed(stores: Stores, tenant: str, tell: Tell, size: int = SIZE, encoder: Path | None = None) -> Report:
+    """`encoder`: the folder of a sentence encoder that takes the place of the fitted one."""
+    items = [d async for page in _pages(stores, tenant) for d in page]
+    if len(items) < 2:
+        return Report(EMBEDDER, None, why=f"{len(items)} items are too few to fit on")
+    embedder, about = _make(items, size, encoder)
+    tell(f"{len(items):,} items, {embedder.size} dimensions, space {embedder.version}")
+    known = 0
+    for k in range(0, len(items), PAGE):
+        known += await _write(stores, tenant, embedder, items[k : k + PAGE])
+        tell(f"embedded {min(k + PAGE, len(items)):,} of {len(items):,}")
+    share = known / len(items)
+    if share < LEAST_KNOWN:
+        return Report(EMBEDDER, None, {"share_known": share}, f"less than {LEAST_KNOWN:.0%} of the items got a vector")
+    arrays = embedder.arrays() if isinstance(embedder, TextEmbedder) else {}
+    metrics = {"share_known": share}
+    version = await stores.registry.register(tenant, EMBEDDER, arrays, metrics, about, len(items))
+    await stores.registry.promote(tenant, version)
+    meanwhile = await _catch_up(stores, tenant, embedder, {d.id: d.version for d in items})
+    tell(f"{meanwhile} items were written meanwhile")
+    return Report(EMBEDDER, version.id, metrics)
+
+
+def _make(items: Sequence[Document], size: int, encoder: Path | None) -> tuple[Embedder, dict[str, str]]:
+    if encoder is not None:
+        from ray_app.models.sentence import SentenceEmbedder
+
+        return SentenceEmbedder(encoder), {"kind": "sentence", "path": str(encoder)}
+    return TextEmbedder.fit([text(item_from_dict(d.body)) for d in items], size), {"kind": "text"}
+
+
+async def _pages(stores: Stores, tenant: str) -> AsyncIterator[list[Document]]:
+    after = ""
+    while page := await stores.documents.find(tenant, "items", limit=PAGE, after=after):
+        yield page
+        after = page[-1].id
+
+
+async def _write(stores: Stores, tenant: str, embedder: Embedder, items: Sequence[Document]) -> int:
+    """How many got a vector."""
+    vectors = embedder.embed([text(item_from_dict(d.body)) for d in items])
+    rows = np.array([d.body["row"] for d in items], np.int32)
+    await stores.vectors.upsert(tenant, embedder.version, rows, vectors)
+    return int(vectors.any(axis=1).sum())
+
+
+async def _catch_up(stores: Stores, tenant: str, embedder: Embedder, done: dict[str, int]) -> int:
+    """What changed since it was read; from now on the items flow and the shelves embed in the new space."""
+    n = 0
+    async for page in _pages(stores, tenant):
+        late = [d for d in page if done.get(d.id) != d.version]
+        if late:
+            await _write(stores, tenant, embedder, late)
+            n += len(late)
+    return n

@@ -1,0 +1,94 @@
+"""What the visitors of one tenant did, as arrays; and what was known of one of them at a moment of the past."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ray_app.features.hot import WEIGHTS
+from ray_app.types import Interactions, Visitor
+
+if TYPE_CHECKING:
+    from ray_app.stores.olap import Olap
+
+HISTORY = (Path(__file__).parent / "history.sql").read_text()
+MOST_RECENT = 100  # as many as a request reads
+BOUGHT = WEIGHTS["purchase"]
+
+
+@dataclass(frozen=True)
+class History:
+    """`visitors`: name of each user number. `events` are sorted by time."""
+
+    visitors: tuple[str, ...]
+    events: Interactions
+
+    def before(self, at: int) -> History:
+        return History(self.visitors, _cut(self.events, slice(0, int(np.searchsorted(self.events.at, at)))))
+
+    def between(self, at: int, until: int) -> History:
+        first, last = np.searchsorted(self.events.at, [at, until])
+        return History(self.visitors, _cut(self.events, slice(int(first), int(last))))
+
+
+async def read_history(olap: Olap, tenant: str, rows: Mapping[str, int], n_rows: int, before: int) -> History:
+    """Behaviours on items that have a row; `before` in ms."""
+    asked = {"tenant": tenant, "types": list(WEIGHTS), "before": before}
+    found = await olap.columns(HISTORY, asked)
+    return from_columns(found, rows, n_rows)
+
+
+def from_columns(found: Mapping[str, NDArray[Any]], rows: Mapping[str, int], n_rows: int) -> History:
+    """visitor, item_id, type, occurred_at: equal lengths, sorted by time."""
+    if not found or not len(found["visitor"]):
+        empty = np.zeros(0, np.int32)
+        return History((), Interactions(empty, empty, np.zeros(0, np.int64), np.zeros(0, np.float32), 0, n_rows))
+    at_row = np.fromiter((rows.get(i, -1) for i in found["item_id"]), np.int32, len(found["item_id"]))
+    keep = at_row >= 0
+    names, users = np.unique(found["visitor"][keep].astype(str), return_inverse=True)
+    weights = np.fromiter((WEIGHTS[t] for t in found["type"][keep]), np.float32, int(keep.sum()))
+    at = found["occurred_at"][keep].astype(np.int64)
+    events = Interactions(users.astype(np.int32), at_row[keep], at, weights, len(names), n_rows)
+    return History(tuple(names.tolist()), events)
+
+
+def visitors_at(known: History, at: int) -> dict[int, Visitor]:
+    """By user number everybody with a history, as the profile would have told a request at `at`."""
+    e = known.events
+    order = np.lexsort((e.at, e.users))
+    users, rows, times, weights = e.users[order], e.rows[order], e.at[order], e.weights[order]
+    starts = np.flatnonzero(np.diff(users, prepend=-1))
+    ends = np.append(starts[1:], len(users))
+    return {
+        int(users[a]): _visitor(known.visitors[users[a]], rows[a:b], times[a:b], weights[a:b], at)
+        for a, b in zip(starts, ends, strict=True)
+    }
+
+
+def _visitor(
+    name: str, rows: NDArray[np.int32], times: NDArray[np.int64], weights: NDArray[np.float32], at: int
+) -> Visitor:
+    """The last behaviour on each item stands for it; newest items first."""
+    items, last = np.unique(rows[::-1], return_index=True)
+    newest = len(rows) - 1 - last
+    order = np.argsort(-times[newest], kind="stable")[:MOST_RECENT]
+    recent, position = items[order], newest[order]
+    bought = np.bincount(rows[weights == BOUGHT], minlength=int(rows.max()) + 1)
+    ages = ((at - times[position]) / 1000.0).astype(np.float32)
+    return Visitor(
+        name,
+        recent.astype(np.int32),
+        weights[position],
+        ages,
+        bought[recent].astype(np.float32),
+        items.astype(np.int32),
+    )
+
+
+def _cut(e: Interactions, part: slice) -> Interactions:
+    return replace(e, users=e.users[part], rows=e.rows[part], at=e.at[part], weights=e.weights[part])

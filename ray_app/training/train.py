@@ -1,0 +1,127 @@
+"""Train the ranker: examples of two consecutive slices of time, fit on the first, evaluate on the second, gate,
+fit on both, register, promote."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ray_app.catalog.pinned import Pinned
+from ray_app.catalog.scenario import HOME, Scenario, Scenarios
+from ray_app.models.base import Ranker
+from ray_app.models.evaluate import evaluate
+from ray_app.recommend.rank import by_popularity
+from ray_app.registry.version import Version
+from ray_app.registry.watch import RANKER, Live, Models
+from ray_app.training.dataset import Example, Past, examples, past
+from ray_app.training.fit import Network, fit
+from ray_app.training.history import History
+from ray_app.training.report import Report, Tell
+from ray_app.training.stores import Stores, catalogue, history
+
+K = 20
+DAY_MS = 86_400_000
+LEAST_USERS = 20  # with something taken, in each slice
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The ranker fitted on both slices, and the honest figures of the one fitted on the first alone."""
+
+    ranker: Ranker
+    arrays: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]
+    metrics: dict[str, float]
+    evaluated_from: int
+
+
+class Refused(Exception):
+    """The result may not go live; says why, with the figures."""
+
+    def __init__(self, why: str, metrics: dict[str, float] | None = None) -> None:
+        super().__init__(why)
+        self.metrics = metrics or {}
+
+
+async def train(stores: Stores, tenant: str, tell: Tell, label_days: int = 30) -> Report:
+    live = Live(stores.registry)
+    pinned = await catalogue(stores, live, tenant)
+    events = await history(stores, tenant, pinned)
+    scenario = await Scenarios(stores.documents, stores.clock).get(tenant, HOME.id)
+    before = await stores.registry.live(tenant, RANKER)
+    try:
+        found = fit_ranker(events, pinned, scenario, live.of(tenant), tell, label_days, before)
+    except Refused as e:
+        return Report(RANKER, None, e.metrics, str(e))
+    about = {"features": list(found.ranker.names), "label_days": label_days, "evaluated_from": found.evaluated_from,
+             "until": int(events.events.at[-1])}  # fmt: skip
+    version = await stores.registry.register(tenant, RANKER, found.arrays, found.metrics, about, pinned.n)
+    await stores.registry.promote(tenant, version)
+    return Report(RANKER, version.id, found.metrics)
+
+
+def fit_ranker(
+    events: History,
+    pinned: Pinned,
+    scenario: Scenario,
+    live: Models,
+    tell: Tell = lambda line: None,
+    label_days: int = 30,
+    before: Version | None = None,
+    network: Network = Network(),
+) -> Trained:
+    """Raises Refused when there is too little history, or when the result is worse than what it would replace."""
+    if not len(events.events):
+        raise Refused("there are no behaviours yet")
+    end = int(events.events.at[-1]) + 1
+    middle, first = end - label_days * DAY_MS, end - 2 * label_days * DAY_MS
+    kept = Models(live.embedder, live.recallers, None, live.versions)
+    early, late = (past(events, pinned, a, b, kept) for a, b in ((first, middle), (middle, end)))
+    for name, state in (("first", early), ("second", late)):
+        tell(f"{name} slice: {len(state.wanted):,} visitors took something new")
+        if len(state.wanted) < LEAST_USERS:
+            raise Refused(f"only {len(state.wanted)} visitors took something new in the {name} {label_days} days; "
+                          f"at least {LEAST_USERS} are needed")  # fmt: skip
+    learned, judged = list(examples(early, scenario)), list(examples(late, scenario))
+    tell(
+        f"{sum(len(e.taken) for e in learned):,} examples to learn from, {sum(len(e.taken) for e in judged):,} to judge"
+    )
+    try:
+        honest = fit(learned, "honest", network, tell)
+        metrics = _judge(honest, judged, late, live.ranker, before)
+        final = fit([*learned, *judged], "final", network)
+    except ValueError as e:
+        raise Refused(str(e)) from None
+    return Trained(final, final.arrays(), metrics, middle)
+
+
+def _judge(
+    ranker: Ranker, judged: Sequence[Example], state: Past, live: Ranker | None, before: Version | None
+) -> dict[str, float]:
+    """Figures on the later slice. Raises Refused when the ranker is not better than popularity, or worse than the
+    live one: measured on this slice where that one was trained before it, else against its own figure of its day."""
+    name = f"ndcg@{K}"
+    metrics = ndcg(ranker, judged, state)
+    rule = ndcg(None, judged, state)
+    figures = {**metrics, f"popularity_{name}": rule[name]}
+    if metrics[name] <= rule[name]:
+        raise Refused(f"{name} {metrics[name]:.4f} is not above popularity's {rule[name]:.4f}", figures)
+    if live is not None and before is not None:
+        unseen = int(before.about.get("until", 0)) < state.moment.now
+        bar = ndcg(live, judged, state)[name] if unseen else 0.8 * before.metrics.get(name, 0.0)
+        if metrics[name] < bar:
+            raise Refused(f"{name} {metrics[name]:.4f} is below the live version's bar {bar:.4f}", figures)
+    return figures
+
+
+def ndcg(ranker: Ranker | None, judged: Sequence[Example], state: Past) -> dict[str, float]:
+    """recall and ndcg at 20 of the candidates in this ranker's order; None is popularity."""
+    lists = {}
+    for e in judged:
+        c = e.candidates
+        scores = by_popularity(c, state.moment.board) if ranker is None else ranker.score(e.features)
+        lists[str(e.user)] = [str(r) for r in c.rows[np.argsort(-scores, kind="stable")][:K]]
+    wanted = {str(e.user): {str(r) for r in state.wanted[e.user]} for e in judged}
+    found = evaluate(wanted, lists, K)
+    return {k: found[k] for k in (f"recall@{K}", f"ndcg@{K}")}
