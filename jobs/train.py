@@ -1,4 +1,4 @@
-"""The ranker, from what was taken after each moment of the past. ray job submit -- python jobs/train.py --tenant demo"""
+"""The ranker, from what was taken after moments of the past. ray job submit -- python jobs/train.py --tenant demo"""
 
 from __future__ import annotations
 

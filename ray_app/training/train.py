@@ -12,6 +12,7 @@ from ray_app.catalog.pinned import Pinned
 from ray_app.catalog.scenario import HOME, Scenario, Scenarios
 from ray_app.models.base import Ranker
 from ray_app.models.evaluate import evaluate
+from ray_app.models.ranker import DenseRanker
 from ray_app.recommend.rank import by_popularity
 from ray_app.registry.version import Version
 from ray_app.registry.watch import RANKER, Live, Models
@@ -23,6 +24,7 @@ from ray_app.training.stores import Stores, catalogue, history
 
 K = 20
 DAY_MS = 86_400_000
+SMALL = Network()
 LEAST_USERS = 20  # with something taken, in each slice
 
 
@@ -30,8 +32,7 @@ LEAST_USERS = 20  # with something taken, in each slice
 class Trained:
     """The ranker fitted on both slices, and the honest figures of the one fitted on the first alone."""
 
-    ranker: Ranker
-    arrays: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]
+    ranker: DenseRanker
     metrics: dict[str, float]
     evaluated_from: int
 
@@ -56,7 +57,7 @@ async def train(stores: Stores, tenant: str, tell: Tell, label_days: int = 30) -
         return Report(RANKER, None, e.metrics, str(e))
     about = {"features": list(found.ranker.names), "label_days": label_days, "evaluated_from": found.evaluated_from,
              "until": int(events.events.at[-1])}  # fmt: skip
-    version = await stores.registry.register(tenant, RANKER, found.arrays, found.metrics, about, pinned.n)
+    version = await stores.registry.register(tenant, RANKER, found.ranker.arrays(), found.metrics, about, pinned.n)
     await stores.registry.promote(tenant, version)
     return Report(RANKER, version.id, found.metrics)
 
@@ -69,7 +70,7 @@ def fit_ranker(
     tell: Tell = lambda line: None,
     label_days: int = 30,
     before: Version | None = None,
-    network: Network = Network(),
+    network: Network = SMALL,
 ) -> Trained:
     """Raises Refused when there is too little history, or when the result is worse than what it would replace."""
     if not len(events.events):
@@ -93,7 +94,7 @@ def fit_ranker(
         final = fit([*learned, *judged], "final", network)
     except ValueError as e:
         raise Refused(str(e)) from None
-    return Trained(final, final.arrays(), metrics, middle)
+    return Trained(final, metrics, middle)
 
 
 def _judge(
