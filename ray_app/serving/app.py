@@ -1,7 +1,8 @@
-"""What the use cases work on. `wiring.app` makes it; tests make it with other parts."""
+"""What the use cases work on. `wiring.open_app` makes it; tests make it with other parts."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,16 +11,19 @@ if TYPE_CHECKING:
 
     from ray_app.access.keys import Keys
     from ray_app.catalog.scenario import Scenarios
-    from ray_app.catalog.shelf import Shelves
+    from ray_app.catalog.shelves import Shelves
     from ray_app.clock import Clock
     from ray_app.config import Settings
     from ray_app.events.base import EventLog
     from ray_app.recommend import Recommender
+    from ray_app.serving.slates import Slates
     from ray_app.stores.base import Documents
 
 
 @dataclass(frozen=True)
 class App:
+    """`check` names each part that is away and why; `close` ends tasks and connections."""
+
     settings: Settings
     clock: Clock
     log: EventLog
@@ -29,3 +33,6 @@ class App:
     scenarios: Scenarios
     recommender: Recommender
     keys: Keys
+    slates: Slates
+    check: Callable[[], Awaitable[dict[str, str]]]
+    close: Callable[[], Awaitable[None]]

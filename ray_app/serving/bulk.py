@@ -1,0 +1,79 @@
+"""Bulk writes: each element is accepted or rejected on its own, and what is accepted is in the log before the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from ray_app.errors import InvalidField, LemoError
+from ray_app.events.base import Appended, Entry, EventLog
+from ray_app.serving.app import App
+from ray_app.streams.applied import wait_applied
+
+T = TypeVar("T")
+MOST = 1000
+WAIT_S = 10.0
+
+
+class NotYetReadable(LemoError):
+    """The write is durable, but a flow has not applied it in time."""
+
+    status, code, reason = 504, "DEADLINE_EXCEEDED", "NOT_YET_READABLE"
+
+
+class AllRejected(LemoError):
+    """No element of a bulk write was accepted; `answer` says why for each."""
+
+    status, code, reason = 400, "INVALID_ARGUMENT", "ALL_REJECTED"
+
+    def __init__(self, answer: dict[str, Any]) -> None:
+        first = answer["rejected"][0]
+        super().__init__(
+            f"none of {len(answer['rejected'])} elements was accepted; the first: {first['message']}",
+            **first["metadata"],
+        )
+        self.answer = answer
+
+
+@dataclass
+class Sorted:
+    """Accepted values, and the rejections as the wire has them."""
+
+    accepted: list[Any] = field(default_factory=list)
+    rejected: list[dict[str, Any]] = field(default_factory=list)
+
+    def answer(self) -> dict[str, Any]:
+        """Raises AllRejected when nothing was accepted."""
+        found = {"accepted": len(self.accepted), "rejected": self.rejected}
+        if not self.accepted:
+            raise AllRejected(found)
+        return found
+
+
+def sort(field: str, elements: object, parse: Callable[[Mapping[str, Any]], T]) -> Sorted:
+    """Raises InvalidField when `elements` is not a list of 1 to MOST."""
+    if isinstance(elements, str) or not isinstance(elements, Sequence) or not 0 < len(elements) <= MOST:
+        shown = f"a list of {len(elements)}" if isinstance(elements, Sequence) else elements
+        raise InvalidField(field, shown, f"a list of 1 to {MOST} elements")
+    found = Sorted()
+    for index, raw in enumerate(elements):
+        try:
+            found.accepted.append(parse(raw))
+        except LemoError as e:
+            found.rejected.append(
+                {"index": index, "reason": e.reason, "message": e.message, "metadata": dict(e.metadata)}
+            )
+    return found
+
+
+async def append(log: EventLog, topic: str, entries: Sequence[Entry]) -> list[Appended]:
+    return await log.append(topic, entries) if entries else []
+
+
+async def wait_readable(app: App, flow: str, appended: Sequence[Appended]) -> None:
+    """Raises NotYetReadable when `flow` has not applied what was appended within WAIT_S."""
+    if not await wait_applied(app.redis, app.settings.stores.redis_prefix, (flow,), appended, WAIT_S):
+        raise NotYetReadable(
+            f"the write is accepted and kept, but cannot be read after {WAIT_S:g} s: flow {flow!r} is behind"
+        )

@@ -1,0 +1,108 @@
+"""OpenAPI of the HTTP door, and a page that shows it without anything from elsewhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray_app.serving.usecases import USES, Use
+from ray_app.types import BEHAVIOR_TYPES
+
+TEXT, WHOLE, NUMBER, FLAG = {"type": "string"}, {"type": "integer"}, {"type": "number"}, {"type": "boolean"}
+ID = {"type": "string", "minLength": 1, "description": "1 to 256 bytes of UTF-8"}
+AT = {
+    "oneOf": [{"type": "integer"}, {"type": "string", "format": "date-time"}],
+    "description": "ms since 1970, or ISO 8601",
+}
+
+
+def _object(needed: tuple[str, ...] = (), **fields: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": fields, "required": list(needed), "additionalProperties": False}
+
+
+def _list(of: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "array", "items": of}
+
+
+FILTER = _object(("field", "op", "value"), field=TEXT, op={"enum": ["eq", "in", "gte", "lte"]}, value={})
+RECOMMEND = _object(
+    ("scenario",), scenario=ID, user_id=ID, session_id=ID, n={**WHOLE, "minimum": 1, "maximum": 200, "default": 10},
+    context_item_id=ID, filters=_list(FILTER), exclude=_list(ID), debug=FLAG,
+)  # fmt: skip
+ITEM = _object(
+    ("item_id", "title"), item_id=ID, type=TEXT, title=TEXT, text=TEXT, category=TEXT, tags=_list(TEXT), price=NUMBER,
+    media=_list(TEXT), published_at=AT, status={"enum": ["available", "unavailable"]}, attributes={"type": "object"},
+    version=WHOLE,
+)  # fmt: skip
+BEHAVIOR = _object(
+    ("event_id", "item_id", "type", "occurred_at"), event_id=ID, user_id=ID, session_id=ID, item_id=ID,
+    type={"enum": list(BEHAVIOR_TYPES)}, value=NUMBER, scenario=ID, request_id=ID, position=WHOLE, occurred_at=AT,
+)  # fmt: skip
+USER = _object(("user_id",), user_id=ID, attributes={"type": "object"}, version=WHOLE)
+BODIES = {
+    "recommend": RECOMMEND,
+    "upsert_items": _object(("items",), items={**_list(ITEM), "minItems": 1, "maxItems": 1000}),
+    "track_behaviors": _object(("behaviors",), behaviors={**_list(BEHAVIOR), "minItems": 1, "maxItems": 1000}),
+    "upsert_users": _object(("users",), users={**_list(USER), "minItems": 1, "maxItems": 1000}),
+}
+REASON = _object(code=TEXT, text=TEXT)
+SLATE = _object(
+    request_id=TEXT, items=_list(_object(item_id=TEXT, score=NUMBER, channels=_list(TEXT), reason=REASON)),
+    degraded=_list(_object(stage=TEXT, channel=TEXT, reason=TEXT)), arms={"type": "object"},
+    versions={"type": "object"}, debug={"type": "object"},
+)  # fmt: skip
+REJECTED = _object(index=WHOLE, reason=TEXT, message=TEXT, metadata={"type": "object"})
+BULK = _object(accepted=WHOLE, rejected=_list(REJECTED))
+ERROR = _object(code=WHOLE, reason=TEXT, message=TEXT, metadata={"type": "object"})
+ANSWERS = {
+    "recommend": SLATE, "related": SLATE, "upsert_items": BULK, "track_behaviors": BULK, "upsert_users": BULK,
+    "delete_item": BULK, "get_item": ITEM, "list_items": _object(items=_list(ITEM), next=TEXT), "get_user": USER,
+    "list_scenarios": _object(scenarios=_list({"type": "object", "properties": {"id": TEXT}})),
+}  # fmt: skip
+
+
+def openapi() -> dict[str, Any]:
+    paths: dict[str, Any] = {}
+    for use in USES:
+        paths.setdefault(use.path.replace(":path", ""), {})[use.method.lower()] = _operation(use)
+    keys = {
+        "X-API-Key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        "bearer": {"type": "http", "scheme": "bearer"},
+    }
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Lemo", "version": "1"},
+        "paths": paths,
+        "components": {"securitySchemes": keys, "schemas": {"Error": ERROR}},
+        "security": [{"X-API-Key": []}, {"bearer": []}],
+    }
+
+
+def _operation(use: Use) -> dict[str, Any]:
+    names = [(n.strip("{}").removesuffix(":path"), "path") for n in use.path.split("/") if n.startswith("{")]
+    names += [(n, "query") for n in use.query]
+    found: dict[str, Any] = {
+        "operationId": use.name,
+        "summary": use.about,
+        "parameters": [{"name": n, "in": where, "required": where == "path", "schema": TEXT} for n, where in names],
+        "responses": {
+            "200": {"description": "done", "content": {"application/json": {"schema": ANSWERS[use.name]}}},
+            "4XX": {"description": "refused", "content": {"application/json": {"schema": ERROR}}},
+            "503": {"description": "a store is away; see Retry-After"},
+        },
+    }
+    if use.name in BODIES:
+        found["requestBody"] = {"required": True, "content": {"application/json": {"schema": BODIES[use.name]}}}
+    return found
+
+
+PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Lemo API</title>
+<style>body{font:15px/1.5 system-ui;margin:2rem auto;max-width:56rem;padding:0 1rem}code,pre{font:13px ui-monospace,monospace}
+summary{cursor:pointer;padding:.3rem 0}pre{background:#f4f4f4;padding:.6rem;overflow:auto}b{display:inline-block;width:4.5rem}</style>
+<h1>Lemo API</h1><p>Send a key as <code>X-API-Key</code> or <code>Authorization: Bearer</code>; <code>lemo key</code> prints one.
+The whole description: <a href="openapi.json">openapi.json</a>.</p><main></main>
+<script>fetch("openapi.json").then(r=>r.json()).then(d=>{const m=document.querySelector("main");
+for(const[p,ops]of Object.entries(d.paths))for(const[v,o]of Object.entries(ops)){const e=document.createElement("details"),
+s=document.createElement("summary"),t=document.createElement("pre");s.innerHTML="<b></b><code></code> ";
+s.children[0].textContent=v.toUpperCase();s.children[1].textContent=p;s.append(" "+o.summary);
+t.textContent=JSON.stringify({parameters:o.parameters,body:o.requestBody?.content["application/json"].schema,
+answer:o.responses["200"].content["application/json"].schema},null,1);e.append(s,t);m.append(e)}})</script></html>"""

@@ -1,0 +1,59 @@
+"""Slates are logged after the answer, in batches, and never in a request's way."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from ray_app.errors import LemoError
+from ray_app.events.base import EventLog
+from ray_app.events.schema import slate_entry
+from ray_app.types import Slate
+
+logger = logging.getLogger(__name__)
+MOST_WAITING = 20_000
+BATCH = 500
+PAUSE_S = 0.1  # gathers a batch, so that the log syncs ten times a second and not once a request
+
+
+class Slates:
+    """`dropped` counts what did not fit while the log was away."""
+
+    def __init__(self, log: EventLog, topic: str) -> None:
+        self._log, self._topic = log, topic
+        self._waiting: list[Slate] = []
+        self._task: asyncio.Task[None] | None = None
+        self.dropped = 0
+
+    def put(self, slate: Slate) -> None:
+        if len(self._waiting) >= MOST_WAITING:
+            self.dropped += 1
+            return
+        self._waiting.append(slate)
+        if self._task is None:
+            self._task = asyncio.create_task(self._write(), name="slates")
+
+    async def _write(self) -> None:
+        while True:
+            await asyncio.sleep(PAUSE_S)
+            try:
+                await self.flush()
+            except (LemoError, OSError) as e:
+                logger.warning("slates wait for the event log", extra={"why": str(e)[:200], "dropped": self.dropped})
+                await asyncio.sleep(1.0)
+
+    async def flush(self) -> None:
+        """Append what waits now."""
+        while batch := self._waiting[:BATCH]:
+            entries = await asyncio.to_thread(lambda batch=batch: [slate_entry(s) for s in batch])
+            await self._log.append(self._topic, entries)
+            del self._waiting[: len(batch)]
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        try:
+            await self.flush()
+        except (LemoError, OSError) as e:
+            logger.warning("slates were lost at the end", extra={"count": len(self._waiting), "why": str(e)[:200]})

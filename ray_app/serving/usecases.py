@@ -1,0 +1,172 @@
+"""The table of use cases: both doors are made from it, so that no method can forget the key, a limit or an error."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ray_app.catalog import item, user
+from ray_app.errors import InvalidField, NotFound
+from ray_app.events.schema import behavior_entry, delete_entry, item_entry, parse_behavior, parse_id, refuse_unknown
+from ray_app.recommend import ask as asks
+from ray_app.serving.app import App
+from ray_app.serving.bulk import append, sort, wait_readable
+from ray_app.stores.base import Where
+from ray_app.types import Slate
+
+Ask = Mapping[str, Any]
+Answer = dict[str, Any]
+Call = Callable[[App, str, Ask], Awaitable[Answer]]
+MOST_LISTED = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """`path` has the ask's fields of that name in braces; `query` names those that may stand behind `?`; a POST has a
+    JSON object as its body. `rpc` is the gRPC method, None where HTTP alone has it."""
+
+    name: str
+    method: str
+    path: str
+    call: Call
+    about: str
+    rpc: str | None = None
+    query: tuple[str, ...] = ()
+
+
+async def recommend(app: App, tenant: str, raw: Ask) -> Answer:
+    slate = await app.recommender.recommend(tenant, asks.parse(raw))
+    app.slates.put(slate)
+    return answer_of(slate)
+
+
+def answer_of(slate: Slate) -> Answer:
+    """The slate as the wire has it."""
+    answer: Answer = {
+        "request_id": slate.request_id,
+        "items": [
+            {"item_id": i.item_id, "score": i.score, "channels": list(i.channels),
+             "reason": {"code": i.reason.code, "text": i.reason.text}}
+            for i in slate.items
+        ],
+        "degraded": [
+            {"stage": d.stage, "reason": d.reason, **({"channel": d.channel} if d.channel else {})}
+            for d in slate.degraded
+        ],
+        "arms": dict(slate.arms),
+        "versions": dict(slate.versions),
+    }  # fmt: skip
+    if slate.debug is not None:
+        answer["debug"] = dict(slate.debug)
+    return answer
+
+
+async def related(app: App, tenant: str, raw: Ask) -> Answer:
+    known = dict(raw)
+    asked = {"scenario": "related", "context_item_id": known.pop("item_id"), **known}
+    return await recommend(app, tenant, asked)
+
+
+async def upsert_items(app: App, tenant: str, raw: Ask) -> Answer:
+    refuse_unknown(raw, ("items", "wait"))
+    now = app.clock.now()
+    found = sort("items", raw.get("items"), lambda one: item.parse(one, tenant, now))
+    appended = await append(app.log, app.settings.events.item_topic, [item_entry(i) for i in found.accepted])
+    if parse_flag("wait", raw.get("wait")) and appended:
+        await wait_readable(app, "items", appended)
+        await app.shelves.caught_up(tenant)
+    return found.answer()
+
+
+async def get_item(app: App, tenant: str, raw: Ask) -> Answer:
+    id = parse_id("item_id", raw.get("item_id"))
+    found = await app.documents.get(tenant, "items", id)
+    if found is None:
+        raise NotFound(f"item {id!r} is unknown to tenant {tenant!r}", field="item_id", value=id)
+    return item.public(found.body)
+
+
+async def list_items(app: App, tenant: str, raw: Ask) -> Answer:
+    refuse_unknown(raw, ("limit", "after", "category", "type"))
+    limit = parse_count("limit", raw.get("limit", 100), MOST_LISTED)
+    where = [Where(f, "eq", raw[f]) for f in ("category", "type") if raw.get(f) is not None]
+    found = await app.documents.find(tenant, "items", where, limit, str(raw.get("after") or ""))
+    answer: Answer = {"items": [item.public(d.body) for d in found]}
+    return {**answer, "next": found[-1].id} if len(found) == limit else answer
+
+
+async def delete_item(app: App, tenant: str, raw: Ask) -> Answer:
+    refuse_unknown(raw, ("item_id", "version", "wait"))
+    id = parse_id("item_id", raw.get("item_id"))
+    entry = delete_entry(tenant, id, item.parse_version(raw.get("version"), app.clock.now()))
+    appended = await app.log.append(app.settings.events.item_topic, [entry])
+    if parse_flag("wait", raw.get("wait")):
+        await wait_readable(app, "items", appended)
+        await app.shelves.caught_up(tenant)
+    return {"accepted": 1, "rejected": []}
+
+
+async def track_behaviors(app: App, tenant: str, raw: Ask) -> Answer:
+    refuse_unknown(raw, ("behaviors", "wait"))
+    now = app.clock.now()
+    found = sort("behaviors", raw.get("behaviors"), lambda one: parse_behavior(one, tenant, now))
+    entries = [behavior_entry(b) for b in found.accepted]
+    appended = await append(app.log, app.settings.events.behavior_topic, entries)
+    if parse_flag("wait", raw.get("wait")) and appended:
+        await wait_readable(app, "profile", appended)
+    return found.answer()
+
+
+async def upsert_users(app: App, tenant: str, raw: Ask) -> Answer:
+    refuse_unknown(raw, ("users",))
+    found = sort("users", raw.get("users"), lambda one: user.parse(one, app.clock.now()))
+    await app.documents.upsert(tenant, user.KIND, found.accepted)
+    return found.answer()
+
+
+async def get_user(app: App, tenant: str, raw: Ask) -> Answer:
+    id = parse_id("user_id", raw.get("user_id"))
+    found = await app.documents.get(tenant, user.KIND, id)
+    if found is None:
+        raise NotFound(f"user {id!r} has no known fields at tenant {tenant!r}", field="user_id", value=id)
+    return user.public(found.body)
+
+
+async def list_scenarios(app: App, tenant: str, raw: Ask) -> Answer:
+    return {"scenarios": [s.public() for s in await app.scenarios.list(tenant)]}
+
+
+def parse_flag(field: str, value: object) -> bool:
+    """Also as text, since a query has nothing else."""
+    if value is None or value is False or value == "false":
+        return False
+    if value is True or value == "true":
+        return True
+    raise InvalidField(field, value, "true, false")
+
+
+def parse_count(field: str, value: object, most: int) -> int:
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+        raise InvalidField(field, value, f"1..{most}")
+    return value
+
+
+ITEM = "/api/v1/items/{item_id:path}"
+USES = (
+    Use("recommend", "POST", "/api/v1/recommend", recommend, "Ranked items for one visitor", "Recommend"),
+    Use("related", "GET", ITEM + "/related", related, "Items near one item",
+        query=("n", "user_id", "session_id", "debug")),
+    Use("upsert_items", "POST", "/api/v1/items", upsert_items, "Write items in bulk", "UpsertItems", ("wait",)),
+    Use("list_items", "GET", "/api/v1/items", list_items, "Items by id, page by page", "ListItems",
+        ("limit", "after", "category", "type")),
+    Use("get_item", "GET", ITEM, get_item, "One item", "GetItem"),
+    Use("delete_item", "DELETE", ITEM, delete_item, "Take an item away", "DeleteItem", ("version", "wait")),
+    Use("track_behaviors", "POST", "/api/v1/behaviors", track_behaviors, "What visitors did, in bulk",
+        "TrackBehaviors", ("wait",)),
+    Use("upsert_users", "POST", "/api/v1/users", upsert_users, "Write known fields of users in bulk"),
+    Use("get_user", "GET", "/api/v1/users/{user_id:path}", get_user, "Known fields of one user"),
+    Use("list_scenarios", "GET", "/api/v1/scenarios", list_scenarios, "The tenant's scenarios"),
+)  # fmt: skip
