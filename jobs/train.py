@@ -14,7 +14,7 @@ from ray_app.wiring import open_world
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tenant", default="demo")
-    parser.add_argument("--label-days", type=int, default=30, help="length of each slice of time")
+    parser.add_argument("--label-days", type=int, default=14, help="length of each slice of time")
     args = parser.parse_args()
     from ray_app.training.train import train
 

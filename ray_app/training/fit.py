@@ -17,13 +17,15 @@ from ray_app.models.ranker import DenseRanker, Layer
 from ray_app.training.dataset import Example
 from ray_app.types import Matrix, Scores
 
+LEAST_SPREAD = 1e-3
+
 
 @dataclass(frozen=True, slots=True)
 class Network:
     """`hidden` () is a logistic model."""
 
-    hidden: tuple[int, ...] = (32, 16)
-    epochs: int = 6
+    hidden: tuple[int, ...] = (16,)
+    epochs: int = 4
     learning_rate: float = 2e-3
     weight_decay: float = 1e-2
     batch: int = 64
@@ -39,7 +41,8 @@ def fit(
         raise ValueError(f"none of {len(found)} visitors took any of their candidates")
     features, taken, there = _padded(useful)
     flat = features[there]
-    centre, spread = flat.mean(axis=0), flat.std(axis=0) + 1e-6
+    centre, spread = flat.mean(axis=0), flat.std(axis=0)
+    spread[spread < LEAST_SPREAD] = np.inf  # what never varied says nothing, also where it will vary
     layers = _learn((features - centre) / spread, taken, there, how, tell)
     return DenseRanker(version, NAMES, centre.astype(np.float32), spread.astype(np.float32), layers)
 

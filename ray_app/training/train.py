@@ -1,10 +1,11 @@
-"""Train the ranker: examples of two consecutive slices of time, fit on the first, evaluate on the second, gate,
-fit on both, register, promote."""
+"""Train the ranker: examples of weekly slices of time, fit on the older, evaluate on the newest, gate, fit on all,
+register, promote."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from ray_app.training.stores import Stores, catalogue, history
 K = 20
 DAY_MS = 86_400_000
 SMALL = Network()
+SLICES = 5
 LEAST_USERS = 20  # with something taken, in each slice
 
 
@@ -45,7 +47,7 @@ class Refused(Exception):
         self.metrics = metrics or {}
 
 
-async def train(stores: Stores, tenant: str, tell: Tell, label_days: int = 30) -> Report:
+async def train(stores: Stores, tenant: str, tell: Tell, label_days: int = 14) -> Report:
     live = Live(stores.registry)
     pinned = await catalogue(stores, live, tenant)
     events = await history(stores, tenant, pinned)
@@ -68,33 +70,49 @@ def fit_ranker(
     scenario: Scenario,
     live: Models,
     tell: Tell = lambda line: None,
-    label_days: int = 30,
+    label_days: int = 14,
     before: Version | None = None,
     network: Network = SMALL,
 ) -> Trained:
     """Raises Refused when there is too little history, or when the result is worse than what it would replace."""
     if not len(events.events):
         raise Refused("there are no behaviours yet")
-    end = int(events.events.at[-1]) + 1
-    middle, first = end - label_days * DAY_MS, end - 2 * label_days * DAY_MS
     kept = Models(live.embedder, live.recallers, None, live.versions)
-    early, late = (past(events, pinned, a, b, kept) for a, b in ((first, middle), (middle, end)))
-    for name, state in (("first", early), ("second", late)):
-        tell(f"{name} slice: {len(state.wanted):,} visitors took something new")
-        if len(state.wanted) < LEAST_USERS:
-            raise Refused(f"only {len(state.wanted)} visitors took something new in the {name} {label_days} days; "
-                          f"at least {LEAST_USERS} are needed")  # fmt: skip
-    learned, judged = list(examples(early, scenario)), list(examples(late, scenario))
-    tell(
-        f"{sum(len(e.taken) for e in learned):,} examples to learn from, {sum(len(e.taken) for e in judged):,} to judge"
-    )
+    found: dict[int, Sequence[Example]] = {}
+    state = None
+    for cut, until in _slices(int(events.events.at[-1]) + 1, label_days):
+        then = past(events, pinned, cut, until, kept)
+        if len(then.wanted) < LEAST_USERS:
+            break
+        state = state or then
+        found[cut] = list(examples(then, scenario))
+        tell(f"{label_days} days from {_day(cut)}: {len(then.wanted):,} visitors took something new")
+    cuts = list(found)
+    learned = [e for cut in cuts if cut + label_days * DAY_MS <= cuts[0] for e in found[cut]]
+    if state is None or not learned:
+        raise Refused(
+            f"too little history: at least {LEAST_USERS} visitors must have taken something new in each of two "
+            f"consecutive slices of {label_days} days"
+        )
     try:
         honest = fit(learned, "honest", network, tell)
-        metrics = _judge(honest, judged, late, live.ranker, before)
-        final = fit([*learned, *judged], "final", network)
+        metrics = _judge(honest, found[cuts[0]], state, live.ranker, before)
+        final = fit([e for cut in cuts[:SLICES] for e in found[cut]], "final", network)
     except ValueError as e:
         raise Refused(str(e)) from None
-    return Trained(final, metrics, middle)
+    return Trained(final, metrics, cuts[0])
+
+
+def _slices(end: int, label_days: int) -> list[tuple[int, int]]:
+    """(cut, until) in ms, the newest first, a week apart: the first judges, those that end before it teach, and the
+    newest SLICES of all make the final fit."""
+    length = label_days * DAY_MS
+    more = -(-label_days // 7)  # slices that overlap the one that judges
+    return [(end - length - k * 7 * DAY_MS, end - k * 7 * DAY_MS) for k in range(SLICES + more)]
+
+
+def _day(at: int) -> str:
+    return datetime.fromtimestamp(at / 1000, UTC).date().isoformat()
 
 
 def _judge(
