@@ -41,6 +41,11 @@ def detached(cls: type, name: str, *args: Any, **options: Any) -> Any:
     )
 
 
+def wait_started(actors: Sequence[Any], timeout_s: float = 60.0) -> None:
+    """Returns when each answers `status`; raises what its start raised."""
+    ray.get([a.status.remote() for a in actors], timeout=timeout_s)
+
+
 def find_actor(name: str) -> Any:
     """Raises NotFound, naming the actor, when the cluster has none of this name."""
     try:

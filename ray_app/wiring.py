@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray_app import config, logs
-from ray_app.clock import Clock, SystemClock
+from ray_app.clock import Clock, SystemClock, new_id
 from ray_app.config import Settings
 from ray_app.errors import InvalidSettings
 
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from ray_app.stores.base import Documents, Vectors
     from ray_app.stores.blobs import Blobs
     from ray_app.stores.olap import Olap
-    from ray_app.streams.engine import Engine
+    from ray_app.streams.engine import Engine, Runnable
+    from ray_app.streams.flow import Flow
 
 
 @dataclass(frozen=True)
@@ -103,14 +104,113 @@ async def open_world(settings: Settings | None = None) -> AsyncIterator[World]:
         await opened.close()
 
 
+async def open_app(settings: Settings) -> App:
+    """Everything that a gateway replica answers with; its background tasks run until `close`."""
+    from ray_app.access.keys import Keys, demo_key
+    from ray_app.catalog.scenario import Scenarios
+    from ray_app.catalog.shelves import Shelves
+    from ray_app.features.boards import Boards
+    from ray_app.features.content import space_of
+    from ray_app.recommend import Parts, Recommender
+    from ray_app.recommend.request_id import RequestIds
+    from ray_app.registry.watch import Live
+    from ray_app.serving.app import App
+    from ray_app.serving.background import Background
+    from ray_app.serving.slates import Slates
+
+    logs.start(settings.logs.level)
+    w = world(settings)
+    prefix = settings.stores.redis_prefix
+    keys, live = Keys(w.documents, w.clock), Live(w.registry)
+    await demo_key(keys, settings.data)
+    shelves = Shelves(w.documents, w.vectors, w.redis, prefix, lambda tenant: space_of(live.of(tenant).embedder))
+    boards = Boards(w.redis, prefix, settings.features)
+    scenarios = Scenarios(w.documents, w.clock)
+    ids = RequestIds(await keys.secret("request_id"))
+    parts = Parts(shelves, boards, scenarios, live.of, w.redis, prefix, w.clock, ids, new_id)
+    background = Background(w.clock, keys, live, shelves, boards)
+    await background.start()
+    slates = Slates(w.log, settings.events.slate_topic)
+
+    async def close() -> None:
+        await background.stop()
+        await slates.close()
+        await w.close()
+
+    return App(
+        settings, w.clock, w.log, w.documents, w.redis, shelves, scenarios, Recommender(parts), keys, slates,
+        partial(check, w), close,
+    )  # fmt: skip
+
+
+async def check(w: World) -> dict[str, str]:
+    """Parts that are away, and why: one small call to each store."""
+    calls: dict[str, Any] = {
+        "state": w.redis.ping(),
+        "documents": w.documents.count("system", "keys"),
+        "event log": w.log.end(w.settings.events.behavior_topic, 0),
+        "analytics": w.olap.query("SELECT 1"),
+    }
+    answers = await asyncio.gather(*(asyncio.wait_for(c, 2.0) for c in calls.values()), return_exceptions=True)
+    away = {n: str(a) or type(a).__name__ for n, a in zip(calls, answers, strict=True) if isinstance(a, BaseException)}
+    return {n: why[:300] for n, why in away.items()}
+
+
+def engine(settings: Settings) -> Engine:
+    """The engine with one maker for each flow of the settings; each opens its own connections in its own thread."""
+    from ray_app.streams.engine import Engine
+
+    logs.start(settings.logs.level)
+    clock, member = SystemClock(), new_id()
+    makers = {name: partial(_runnable, settings, name, member) for name in settings.streams.flows}
+    return Engine(makers, settings.streams, clock)
+
+
+def _runnable(settings: Settings, name: str, member: str) -> Runnable:
+    from ray_app.streams.engine import Runnable
+    from ray_app.streams.flow import Loop
+    from ray_app.streams.partitions import Leases
+    from ray_app.streams.state import State
+
+    w = world(settings)
+    prefix, s = settings.stores.redis_prefix, settings.streams
+    group = s.group if name == "items" else f"{s.group}.{name}"
+    loop = Loop(flow(w, name), w.log, State(w.redis, prefix, name, s.repeat_window_s), group)
+    return Runnable(loop, Leases(w.redis, prefix, name, member, s.lease_s, w.clock), w.close)
+
+
+def flow(w: World, name: str) -> Flow:
+    """The flow of this name. Raises InvalidSettings, naming the known ones."""
+    from ray_app.flows.behaviors import Behaviors
+    from ray_app.flows.hot import Hot
+    from ray_app.flows.items import Items
+    from ray_app.flows.profile import ProfileFlow
+    from ray_app.flows.slates import Slates
+    from ray_app.registry.watch import EMBEDDER, Live
+
+    events, prefix = w.settings.events, w.settings.stores.redis_prefix
+    live = Live(w.registry, (EMBEDDER,))
+    flows: dict[str, Callable[[], Flow]] = {
+        "items": lambda: Items(events.item_topic, prefix, w.documents, w.vectors, live.embedder_of),
+        "behaviors": lambda: Behaviors(events.behavior_topic, w.olap),
+        "slates": lambda: Slates(events.slate_topic, w.olap),
+        "hot": lambda: Hot(events.behavior_topic, prefix, w.settings.features),
+        "profile": lambda: ProfileFlow(events.behavior_topic, prefix, w.settings.features),
+    }
+    if name not in flows:
+        raise InvalidSettings(f"setting streams.flows names {name!r}. Known: {', '.join(flows)}", key="streams.flows")
+    return flows[name]()
+
+
 def build(args: dict[str, Any]) -> Any:
     """The Serve application `recommender`; `import_path` of serve_config.yaml."""
+    from ray_app import cluster
     from ray_app.serving.deployments import gateway
     from ray_app.streams.deployments import streams
     from ray_app.tasks.deployments import steward
 
     settings = config.load(file=Path(args["config"]) if args.get("config") else None)
-    ensure_actors(settings)
+    cluster.wait_started(ensure_actors(settings))
     return gateway().bind(
         partial(open_app, settings),
         streams.bind(partial(engine, settings)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -35,6 +36,14 @@ class Keys:
         """Every tenant that has a key."""
         return sorted({str(d.body["tenant"]) for d in await self._documents.find(SYSTEM, KIND, limit=100_000)})
 
+    async def secret(self, name: str) -> bytes:
+        """32 random bytes of this name, made by the first who asks; the oldest one counts."""
+        kind = f"secret-{name}"
+        if not await self._documents.find(SYSTEM, kind, limit=1):
+            id = f"{self._clock.now():015d}-{secrets.token_hex(4)}"
+            await self._documents.upsert(SYSTEM, kind, [Document(id, 0, {"hex": secrets.token_hex(32)})])
+        return bytes.fromhex((await self._documents.find(SYSTEM, kind, limit=1))[0].body["hex"])
+
     async def tenant_of(self, key: str | None) -> str:
         """Raises Unauthenticated."""
         if not key:
@@ -62,18 +71,19 @@ async def demo_key(keys: Keys, data: Path, tenant: str = "demo") -> str:
     file is linked into place whole, by one of them."""
     file = data / "demo.key"
     if not file.exists():
-        part = data / f"demo.key.{os.getpid()}"
-        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
-            out.write(f"lemo_{secrets.token_urlsafe(24)}\n")
-        try:
-            os.link(part, file)
-        except FileExistsError:
-            pass  # the other replica was first
-        finally:
-            part.unlink()
+        _write_once(file, f"lemo_{secrets.token_urlsafe(24)}\n")
     key = file.read_text().strip()
     await keys.add(tenant, key)
     return key
+
+
+def _write_once(file: Path, text: str) -> None:
+    part = file.with_suffix(f".{os.getpid()}")
+    with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
+        out.write(text)
+    with suppress(FileExistsError):  # another replica was first
+        os.link(part, file)
+    part.unlink()
 
 
 def _hash(key: str) -> str:

@@ -5,7 +5,7 @@ Promise: at least once, idempotent; an older version never overwrites a newer on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ray_app.models.base import Embedder
     from ray_app.stores.base import Documents, Vectors
 
-EmbedderOf = Callable[[str], "Embedder | None"]
+EmbedderOf = Callable[[str], Awaitable["Embedder | None"]]
 
 
 class Items:
@@ -63,7 +63,7 @@ class Items:
         return ops
 
     async def _embed(self, tenant: str, items: list[Item], known: dict[str, int]) -> tuple[dict[str, Any], str]:
-        embedder = self._embedder_of(tenant)
+        embedder = await self._embedder_of(tenant)
         if embedder is None or not items:
             return {}, ""
         found = embedder.embed([text(i) for i in items])

@@ -35,6 +35,7 @@ class Live:
         self._registry, self._names = registry, frozenset(names)
         self._held: dict[str, Models] = {}
         self._refused: set[tuple[str, str, str]] = set()
+        self._looked_at: dict[str, float] = {}
 
     def of(self, tenant: str) -> Models:
         return self._held.get(tenant) or self._held.setdefault(tenant, Models())
@@ -49,6 +50,14 @@ class Live:
             if new and (tenant, name, id) not in self._refused:
                 models = await self._swap(tenant, name, id, models)
         return models
+
+    async def embedder_of(self, tenant: str) -> Embedder | None:
+        """The live embedder, at most POLL_S old: for a flow, which may wait."""
+        now = asyncio.get_running_loop().time()
+        if now - self._looked_at.get(tenant, float("-inf")) > POLL_S:
+            await self.refresh(tenant)
+            self._looked_at[tenant] = now
+        return self.of(tenant).embedder
 
     async def _swap(self, tenant: str, name: str, id: str, models: Models) -> Models:
         try:

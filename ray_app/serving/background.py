@@ -1,0 +1,67 @@
+"""What a replica does besides answering: follow the catalogue, the registry and the hot boards of every tenant."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from redis.exceptions import RedisError
+
+from ray_app.access.keys import Keys
+from ray_app.catalog.shelves import Shelves
+from ray_app.clock import Clock
+from ray_app.errors import LemoError
+from ray_app.features.boards import Boards
+from ray_app.registry.watch import Live
+
+logger = logging.getLogger(__name__)
+BOARDS_S = 2.0
+TENANTS_EVERY = 15  # turns of the boards between two looks for new tenants
+
+
+class Background:
+    def __init__(self, clock: Clock, keys: Keys, live: Live, shelves: Shelves, boards: Boards) -> None:
+        self._clock, self._keys, self._live, self._shelves, self._boards = clock, keys, live, shelves, boards
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Returns when the known tenants are loaded, or could not be: then it is tried again."""
+        await self._quietly(self._tenants())
+        self._shelves.start()
+        self._tasks = [asyncio.create_task(self._live.follow()), asyncio.create_task(self._follow())]
+
+    async def stop(self) -> None:
+        for t in self._tasks:
+            t.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._shelves.stop()
+
+    async def _follow(self) -> None:
+        turn = 0
+        while True:
+            await self._quietly(self._refresh())
+            await asyncio.sleep(BOARDS_S)
+            turn += 1
+            if turn % TENANTS_EVERY == 0:
+                await self._quietly(self._tenants())
+
+    async def _tenants(self) -> None:
+        """The models first, so that a shelf is read in the live space."""
+        for tenant in await self._keys.tenants():
+            if self._shelves.held(tenant) is None:
+                await self._live.refresh(tenant)
+                await self._shelves.of(tenant)
+        await self._refresh()
+
+    async def _refresh(self) -> None:
+        for tenant in self._live.tenants():
+            shelf = self._shelves.held(tenant)
+            if shelf is not None:
+                pinned = shelf.pin()
+                await self._boards.refresh(tenant, pinned.rows, pinned.n, self._clock.now())
+
+    async def _quietly(self, work: asyncio.Future[None] | object) -> None:
+        try:
+            await work  # type: ignore[misc]
+        except (LemoError, RedisError, OSError) as e:
+            logger.warning("a store is away; what is known goes on", extra={"why": str(e)[:200]})
