@@ -32,7 +32,6 @@ class Section(BaseModel):
     constants: dict[str, Any] = {}
     time_format: str | None = None
     shift_to_yesterday: bool = False
-    first_of: str | None = None
 
 
 @dataclass(frozen=True)

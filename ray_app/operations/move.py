@@ -77,11 +77,9 @@ class Import:
         again with the same ids, which changes nothing."""
         place = self.place()
         progress = _load(place)
+        total, last = await asyncio.to_thread(self._look)
         if progress is None:
-            total, last = await asyncio.to_thread(self._look)
             progress = Progress(shift_ms=self._shift(last))
-        else:
-            total = 0
         if progress.done:
             return progress
         read, number = self.map.reader(), 0
@@ -99,6 +97,11 @@ class Import:
         progress = replace(progress, done=True)
         _save(place, progress)
         return progress
+
+    async def shift(self) -> int:
+        """How far (ms) the dates of this file move, also when its import has begun already."""
+        progress = _load(self.place())
+        return progress.shift_ms if progress else self._shift((await asyncio.to_thread(self._look))[1])
 
     def _parse(
         self, batch: list[dict[str, Any]], before: int, read: Callable[[Any, int], dict[str, Any]], shift_ms: int

@@ -60,6 +60,8 @@ def from_columns(found: Mapping[str, NDArray[Any]], rows: Mapping[str, int], n_r
 def visitors_at(known: History, at: int) -> dict[int, Visitor]:
     """By user number everybody with a history, as the profile would have told a request at `at`."""
     e = known.events
+    if not len(e):
+        return {}
     order = np.lexsort((e.at, e.users))
     users, rows, times, weights = e.users[order], e.rows[order], e.at[order], e.weights[order]
     starts = np.flatnonzero(np.diff(users, prepend=-1))

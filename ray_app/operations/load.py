@@ -1,0 +1,94 @@
+"""The first start: a shop's history into an empty store, and the three jobs that make recommendations of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ray_app.errors import LemoError
+from ray_app.operations.mapping import Map, load_map
+from ray_app.operations.move import Import, Progress, Told, appended
+from ray_app.streams.applied import wait_applied
+
+if TYPE_CHECKING:
+    from ray_app.wiring import World
+
+JOBS = ("embed", "similarity", "train")
+FLOWS_OF = {"items": ("items",), "behaviors": ("behaviors", "hot", "profile")}
+APPLY_S = 600.0
+Tell = Callable[[str], None]
+FollowJob = Callable[[str, Sequence[str]], Iterator[str]]
+
+
+@dataclass(frozen=True)
+class Shop:
+    """Whose data, and from where: `data` takes the place of the file that the map names for behaviours."""
+
+    tenant: str
+    map: Path
+    data: Path | None = None
+
+    def sources(self) -> Iterator[tuple[Map, Path]]:
+        """Items first. Without a file of their own, items are read from the behaviours' file."""
+        behaviors, items = load_map(self.map, "behaviors"), load_map(self.map, "items")
+        events = self.data or behaviors.file
+        if events is None:
+            raise LemoError(
+                f"the map {self.map} names no file for behaviors. Give one: make up DATA=my.csv MAP={self.map}"
+            )
+        if items.section.columns:
+            yield items, items.file or events
+        yield behaviors, events
+
+
+async def is_empty(world: World, tenant: str) -> bool:
+    """No item and no behaviour was ever appended."""
+    if await world.documents.count(tenant, "items"):
+        return False
+    topic = world.settings.events.behavior_topic
+    return not any([await world.log.end(topic, p) for p in range(await world.log.partitions(topic))])
+
+
+async def load(world: World, shop: Shop, tell: Tell, told: Callable[[str], Told]) -> None:
+    """Import everything and wait until the flows have applied it."""
+    shift: int | None = None
+    sources = list(shop.sources())
+    for mapped, file in reversed(sources):  # the dates of the orders decide how far all dates move
+        if mapped.section.shift_to_yesterday:
+            shift = await _import(world, shop.tenant, mapped, file).shift()
+    done: list[tuple[str, Progress]] = []
+    for mapped, file in sources:
+        job = _import(world, shop.tenant, mapped, file, shift)
+        progress = await job.run(told(f"{mapped.kind} from {file.name}"))
+        done.append((mapped.kind, progress))
+        if progress.rejected:
+            tell(f"{progress.rejected:,} of {progress.rows:,} rows of {file.name} were refused: see {job.rejects}")
+    for kind, progress in done:
+        tell(f"waiting until the flows have applied the {kind}")
+        await _applied(world, kind, progress)
+
+
+def _import(world: World, tenant: str, mapped: Map, file: Path, shift: int | None = None) -> Import:
+    rejects = world.settings.data / "imports" / f"{file.name}.rejects.jsonl"
+    return Import(world, tenant, file, mapped, rejects, history=True, shift_ms=shift)
+
+
+async def _applied(world: World, kind: str, progress: Progress) -> None:
+    events, prefix = world.settings.events, world.settings.stores.redis_prefix
+    topic = events.item_topic if kind == "items" else events.behavior_topic
+    flows = [f for f in FLOWS_OF[kind] if f in world.settings.streams.flows]
+    if not await wait_applied(world.redis, prefix, flows, appended(progress, topic), APPLY_S):
+        raise LemoError(f"the flows {', '.join(flows)} have not applied the {kind} within {APPLY_S:.0f} s; see the log")
+
+
+def learn(tenant: str, follow: FollowJob, tell: Tell) -> None:
+    """Run the three jobs, one after another. One that fails is told; what it would have made stays absent."""
+    for job in JOBS:
+        tell(f"job {job}")
+        try:
+            for line in follow(job, ["--tenant", tenant]):
+                tell(f"  {line}")
+        except LemoError as e:
+            tell(f"  {e.message}")
