@@ -1,4 +1,4 @@
-"""Generate the Python of `proto/lemo/v1` into `ray_app/serving/grpc/lemo/v1`. Run by `make install`: python proto/build.py"""
+"""Generate the Python of `proto/lemo/v1` into `ray_app/serving/grpc/lemo/v1`; `make install` runs it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ def main() -> int:
     if code := protoc.main(line):
         return int(code)
     for made in (OUT / "lemo" / "v1").glob("*_pb2*.py"):
-        made.write_text(re.sub(r"^from lemo\.v1 import", f"from {PACKAGE} import", made.read_text(), flags=re.M))
+        text = re.sub(r"^from lemo\.v1 import", f"from {PACKAGE} import", made.read_text(), flags=re.M)
+        # Messages are pickled by the name of their module, so it must be the one that can be imported.
+        made.write_text(text.replace("(DESCRIPTOR, 'lemo.v1.", f"(DESCRIPTOR, '{PACKAGE}."))
     return 0
 
 

@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,11 +29,6 @@ app.add_typer(jobs, name="job")
 EXAMPLE = launch.ROOT / "examples" / "retail" / "map.toml"
 console = Console()
 Tenant = Annotated[str, typer.Option(help="whose data")]
-
-
-class Kind(str, Enum):
-    items = "items"
-    behaviors = "behaviors"
 
 
 @app.command()

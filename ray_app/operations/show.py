@@ -1,4 +1,4 @@
-"""What `lemo up` prints when it is ready: real customers, what they bought last, and what is recommended, over both doors."""
+"""What `lemo up` prints when it is ready: real customers, what they bought last, and what is recommended."""
 
 from __future__ import annotations
 
