@@ -17,10 +17,11 @@ def main() -> int:
 
     files = sorted((HERE / "lemo" / "v1").glob("*.proto"))
     include = Path(grpc_tools.__file__).parent / "_proto"
-    line = ["protoc", f"-I{HERE}", f"-I{include}", f"--python_out={OUT}", f"--grpc_python_out={OUT}", *map(str, files)]
+    line = ["protoc", f"-I{HERE}", f"-I{include}", f"--python_out={OUT}", f"--pyi_out={OUT}"]
+    line += [f"--grpc_python_out={OUT}", *map(str, files)]
     if code := protoc.main(line):
         return int(code)
-    for made in (OUT / "lemo" / "v1").glob("*_pb2*.py"):
+    for made in (OUT / "lemo" / "v1").glob("*_pb2*.py*"):
         text = re.sub(r"^from lemo\.v1 import", f"from {PACKAGE} import", made.read_text(), flags=re.M)
         # Messages are pickled by the name of their module, so it must be the one that can be imported.
         made.write_text(text.replace("(DESCRIPTOR, 'lemo.v1.", f"(DESCRIPTOR, '{PACKAGE}."))

@@ -49,7 +49,7 @@ def up(
 
 
 def _ready(house: launch.House, shop: Shop, load: bool) -> None:
-    from ray_app.operations.show import show
+    from ray_app.operations.show import show, wait_live
     from ray_app.wiring import open_world
 
     settings = config.load()
@@ -59,6 +59,7 @@ def _ready(house: launch.House, shop: Shop, load: bool) -> None:
         async with open_world(settings) as world:
             if load:
                 await _load(world, shop)
+            await wait_live(world, shop.tenant, house.url, key)
             await show(world, shop.tenant, house.url, house.grpc_port, key)
 
     asyncio.run(work())
@@ -68,18 +69,21 @@ def _ready(house: launch.House, shop: Shop, load: bool) -> None:
 async def _load(world: Any, shop: Shop) -> None:
     from ray_app.operations import load as loading
 
-    if not await loading.is_empty(world, shop.tenant):
-        return
-    with _bars() as bars:
-        await loading.load(world, shop, bars.console.print, lambda name: _bar(bars, name))
-    await asyncio.to_thread(loading.learn, shop.tenant, _follow_job, lambda line: console.print(line, highlight=False))
-    await asyncio.sleep(2.0)  # replicas look for new versions every second; the answers below should show them
+    if await loading.is_wanted(world, shop):
+        with _bars() as bars:
+            await loading.load(world, shop, bars.console.print, lambda name: _bar(bars, name))
+    jobs = await loading.jobs_left(world, shop.tenant)
+    if jobs:
+        await asyncio.to_thread(
+            loading.learn, jobs, shop.tenant, _follow_job, lambda line: console.print(line, highlight=False)
+        )
 
 
 def _follow_job(name: str, args: Sequence[str]) -> Iterator[str]:
     from ray_app import cluster
 
-    return cluster.follow_job(cluster.submit_job(name, args))
+    client = cluster.job_client(config.load().data)
+    return cluster.follow_job(client, cluster.submit_job(client, name, args))
 
 
 @app.command()
@@ -235,6 +239,7 @@ def _bar(bars: Progress, name: str) -> Callable[[int, int, int], None]:
 
 def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("RAY_AUTH_MODE", "token")  # a local cluster has one; Ray reads this when it is imported
     try:
         app()
     except LemoError as e:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -18,6 +20,7 @@ from ray_app.errors import LemoError, NotFound, Unavailable
 NAMESPACE = "lemo"
 STORES = "local-stores"
 SCHEDULER = "scheduler"
+DASHBOARD = "dashboard.url"  # a file of the data folder
 ENDED = {JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED}
 
 
@@ -26,7 +29,7 @@ def connect() -> None:
     if ray.is_initialized():
         return
     try:
-        ray.init(address="auto", namespace=NAMESPACE, log_to_driver=False, logging_level="ERROR")
+        ray.init(address="auto", namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
     except ConnectionError:
         raise Unavailable("no Ray cluster runs on this machine. Start one: lemo up") from None
 
@@ -62,23 +65,33 @@ def settings(timeout_s: float = 30.0) -> Settings:
     return found
 
 
-def job_client() -> JobSubmissionClient:
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
+def record_dashboard(data: Path) -> None:
+    """Keep the address of this cluster's Jobs API in the data folder, so that `lemo` finds the right cluster."""
+    node: Any = ray._private.worker._global_node  # Ray offers it to drivers alone, and only at their init
+    (data / DASHBOARD).write_text(f"http://{node.webui_url}\n")
+
+
+def job_client(data: Path) -> JobSubmissionClient:
+    """The Jobs API of the cluster that was started on `data`, unless RAY_API_SERVER_ADDRESS names another one."""
+    file = data / DASHBOARD
+    address = os.environ.get("RAY_API_SERVER_ADDRESS") or (file.read_text().strip() if file.exists() else None)
+    if address is None:
+        raise Unavailable(f"no cluster was started on {data}. Start one: lemo up")
     try:
-        return JobSubmissionClient(os.environ.get("RAY_API_SERVER_ADDRESS", "http://127.0.0.1:8265"))
+        return JobSubmissionClient(address)
     except ConnectionError:
-        raise Unavailable("no Ray dashboard answers. Start the cluster: lemo up") from None
+        raise Unavailable(f"no Ray dashboard answers at {address}. Start the cluster: lemo up") from None
 
 
-def submit_job(name: str, args: Sequence[str] = ()) -> str:
+def submit_job(client: JobSubmissionClient, name: str, args: Sequence[str] = ()) -> str:
     """Start jobs/NAME.py on the cluster; returns the submission id."""
     line = shlex.join([sys.executable, f"jobs/{name}.py", *args])
-    return str(job_client().submit_job(entrypoint=line, metadata={"job": name}))
+    return str(client.submit_job(entrypoint=line, metadata={"job": name}))
 
 
-def follow_job(submission_id: str, poll_s: float = 0.5) -> Iterator[str]:
+def follow_job(client: JobSubmissionClient, submission_id: str, poll_s: float = 0.5) -> Iterator[str]:
     """Lines of the job's log while it runs. Raises LemoError when it did not succeed."""
-    client, shown = job_client(), 0
+    shown = 0
     while True:
         status = client.get_job_status(submission_id)
         log = client.get_job_logs(submission_id)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import tomllib
-import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -58,11 +57,6 @@ class Features(Section):
     profile_keep_s: int = Field(400 * 86400, ge=3600)
 
 
-class Recommend(Section):
-    candidates: int = Field(200, ge=10, le=2000)
-    budget_s: float = Field(0.1, gt=0)
-
-
 class Serving(Section):
     max_body_bytes: int = Field(4 * 1024 * 1024, ge=1024)
 
@@ -73,12 +67,10 @@ class Logs(Section):
 
 class Settings(Section):
     data: Path = Path(".lemo")
-    roles: tuple[str, ...] = ("gateway", "streams", "scheduler")
     stores: Stores = Stores()
     events: Events = Events()
     streams: Streams = Streams()
     features: Features = Features()
-    recommend: Recommend = Recommend()
     serving: Serving = Serving()
     logs: Logs = Logs()
 
@@ -109,8 +101,8 @@ def load(env: Mapping[str, str] | None = None, file: Path | None = None) -> Sett
 
 def _put(tree: dict[str, Any], name: str, value: str) -> None:
     path = name.removeprefix("LEMO_").lower()
-    if path in ("data", "roles"):
-        tree[path] = value.split(",") if path == "roles" else value
+    if path == "data":
+        tree[path] = value
         return
     section, _, field = path.partition("_")
     info = Settings.model_fields.get(section)
@@ -118,14 +110,11 @@ def _put(tree: dict[str, Any], name: str, value: str) -> None:
     if field not in fields:
         known = (
             ", ".join(f"LEMO_{section.upper()}_{f.upper()}" for f in fields)
-            or "LEMO_DATA, LEMO_ROLES, LEMO_<SECTION>_<FIELD>"
+            or "LEMO_DATA, LEMO_CONFIG, LEMO_<SECTION>_<FIELD>"
         )
         raise InvalidSettings(f"variable {name} is not a setting. Known: {known}", key=name)
     tree.setdefault(section, {})[field] = value.split(",") if _is_list(fields[field].annotation) else value
 
 
 def _is_list(annotation: Any) -> bool:
-    origin = typing.get_origin(annotation)
-    return origin is tuple or (
-        origin is types.UnionType and tuple in map(typing.get_origin, typing.get_args(annotation))
-    )
+    return typing.get_origin(annotation) is tuple

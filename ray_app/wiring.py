@@ -94,10 +94,10 @@ def _refuse_served(settings: Settings) -> None:
 
 @asynccontextmanager
 async def open_world(settings: Settings | None = None) -> AsyncIterator[World]:
-    """The stores of the running cluster; without one (Ray says so) those of the settings."""
+    """The stores of `settings`; without them those of the running cluster, which jobs ask for."""
     from ray_app import cluster
 
-    opened = world(settings or await asyncio.to_thread(cluster.settings))
+    opened = world(await asyncio.to_thread(cluster.settings) if settings is None else settings)
     try:
         yield opened
     finally:

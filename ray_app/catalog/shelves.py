@@ -64,7 +64,8 @@ class Shelves:
 
     async def of(self, tenant: str) -> Shelf:
         """The tenant's shelf, loaded first where it must be."""
-        return self._held.get(tenant) or await asyncio.shield(self._begin(tenant))
+        held = self._held.get(tenant)
+        return held if held is not None else await asyncio.shield(self._begin(tenant))
 
     async def caught_up(self, tenant: str) -> None:
         """Returns when everything that stands in the tenant's feed now is on the shelf."""

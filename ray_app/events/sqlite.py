@@ -71,7 +71,8 @@ class SqliteLog:
         return done
 
     def _append(self, c: sqlite3.Connection, topic: str, entries: Sequence[Entry]) -> list[Appended]:
-        now, rows, ends = self._clock.now(), [], {}
+        now, rows = self._clock.now(), []
+        ends: dict[int, tuple[int, int]] = {}
         c.execute("BEGIN IMMEDIATE")
         try:
             for e in entries:

@@ -25,7 +25,7 @@ def evaluate(wanted: Mapping[str, set[str]], lists: Mapping[str, Sequence[str]],
         sums["ndcg"] += float((hits * gain).sum() / ideal[most])
         sums["mrr"] += 1.0 / (1 + int(np.argmax(hits)))
         sums["map"] += float((hits * np.cumsum(hits) / np.arange(1, k + 1)).sum() / most)
-    return {f"{name}@{k}": total / len(users) if users else 0.0 for name, total in sums.items()}
+    return {f"{name}@{k}": float(total / len(users)) if users else 0.0 for name, total in sums.items()}
 
 
 def _hits(items: Sequence[str], wanted: set[str], k: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

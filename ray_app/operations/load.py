@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 from ray_app.errors import LemoError
 from ray_app.operations.mapping import Map, load_map
 from ray_app.operations.move import Import, Progress, Told, appended
+from ray_app.registry.watch import EMBEDDER, ITEM_CF, RANKER
 from ray_app.streams.applied import wait_applied
 
 if TYPE_CHECKING:
     from ray_app.wiring import World
 
-JOBS = ("embed", "similarity", "train")
+JOBS = {"embed": EMBEDDER, "similarity": ITEM_CF, "train": RANKER}  # what each makes
 FLOWS_OF = {"items": ("items",), "behaviors": ("behaviors", "hot", "profile")}
 APPLY_S = 600.0
 Tell = Callable[[str], None]
@@ -43,12 +44,20 @@ class Shop:
         yield behaviors, events
 
 
-async def is_empty(world: World, tenant: str) -> bool:
-    """No item and no behaviour was ever appended."""
-    if await world.documents.count(tenant, "items"):
+async def is_wanted(world: World, shop: Shop) -> bool:
+    """The store is empty, or this shop's import has begun: then `load` sees it to its end."""
+    if any(_import(world, shop.tenant, mapped, file).begun() for mapped, file in shop.sources()):
+        return True
+    if await world.documents.count(shop.tenant, "items"):
         return False
     topic = world.settings.events.behavior_topic
     return not any([await world.log.end(topic, p) for p in range(await world.log.partitions(topic))])
+
+
+async def jobs_left(world: World, tenant: str) -> list[str]:
+    """The jobs of which nothing is live yet, in the order to run them."""
+    live = await world.registry.live_ids(tenant)
+    return [job for job, name in JOBS.items() if name not in live]
 
 
 async def load(world: World, shop: Shop, tell: Tell, told: Callable[[str], Told]) -> None:
@@ -61,12 +70,13 @@ async def load(world: World, shop: Shop, tell: Tell, told: Callable[[str], Told]
     done: list[tuple[str, Progress]] = []
     for mapped, file in sources:
         job = _import(world, shop.tenant, mapped, file, shift)
-        progress = await job.run(told(f"{mapped.kind} from {file.name}"))
+        held = job.begun()
+        finished = held is not None and held.done
+        progress = held if held and finished else await job.run(told(f"{mapped.kind} from {file.name}"))
         done.append((mapped.kind, progress))
-        if progress.rejected:
+        if progress.rejected and not finished:
             tell(f"{progress.rejected:,} of {progress.rows:,} rows of {file.name} were refused: see {job.rejects}")
     for kind, progress in done:
-        tell(f"waiting until the flows have applied the {kind}")
         await _applied(world, kind, progress)
 
 
@@ -83,9 +93,9 @@ async def _applied(world: World, kind: str, progress: Progress) -> None:
         raise LemoError(f"the flows {', '.join(flows)} have not applied the {kind} within {APPLY_S:.0f} s; see the log")
 
 
-def learn(tenant: str, follow: FollowJob, tell: Tell) -> None:
-    """Run the three jobs, one after another. One that fails is told; what it would have made stays absent."""
-    for job in JOBS:
+def learn(jobs: Sequence[str], tenant: str, follow: FollowJob, tell: Tell) -> None:
+    """Run the jobs, one after another. One that fails is told; what it would have made stays absent."""
+    for job in jobs:
         tell(f"job {job}")
         try:
             for line in follow(job, ["--tenant", tenant]):

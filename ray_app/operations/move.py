@@ -75,8 +75,7 @@ class Import:
     async def run(self, told: Told = lambda rows, rejected, total: None) -> Progress:
         """Append every good row. `told(rows, rejected, total)` after each batch. A batch that was cut off is sent
         again with the same ids, which changes nothing."""
-        place = self.place()
-        progress = _load(place)
+        place, progress = self.place(), self.begun()
         total, last = await asyncio.to_thread(self._look)
         if progress is None:
             progress = Progress(shift_ms=self._shift(last))
@@ -98,9 +97,13 @@ class Import:
         _save(place, progress)
         return progress
 
+    def begun(self) -> Progress | None:
+        """How far this import has come; None before its first batch."""
+        return _load(self.place())
+
     async def shift(self) -> int:
         """How far (ms) the dates of this file move, also when its import has begun already."""
-        progress = _load(self.place())
+        progress = self.begun()
         return progress.shift_ms if progress else self._shift((await asyncio.to_thread(self._look))[1])
 
     def _parse(

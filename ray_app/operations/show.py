@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +67,18 @@ def over_grpc(port: int, key: str, user: str, n: int = 4) -> list[str]:
 async def titles(world: World, tenant: str, ids: list[str]) -> dict[str, str]:
     stored = await world.documents.get_many(tenant, "items", ids)
     return {i: str(stored[i].body["title"]) if i in stored else i for i in ids}
+
+
+async def wait_live(world: World, tenant: str, url: str, key: str, timeout_s: float = 30.0) -> None:
+    """Returns when the answers name the live versions; replicas look for them every second."""
+    wanted = await world.registry.live_ids(tenant)
+    deadline = world.clock.monotonic() + timeout_s
+    while world.clock.monotonic() < deadline:
+        body = {"scenario": "home", "n": 1}
+        answer = httpx.post(f"{url}/api/v1/recommend", json=body, headers={"X-API-Key": key}, timeout=10)
+        if answer.json().get("versions") == wanted:
+            return
+        await asyncio.sleep(0.2)
 
 
 async def show(world: World, tenant: str, url: str, grpc_port: int, key: str) -> None:

@@ -17,7 +17,7 @@ Open = Callable[[], Awaitable[App]]
 class Doors:
     """`open_app` connects here, in the replica, so that no connection is ever pickled. Serve awaits `__init__`."""
 
-    async def __init__(self, open_app: Open, *others: Any) -> None:
+    async def __init__(self, open_app: Open, *others: Any) -> None:  # type: ignore[misc]
         self.lemo = await open_app()
 
     def __serve_build_asgi_app__(self) -> Any:  # the name that Serve looks for

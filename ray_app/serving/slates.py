@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
 from ray_app.errors import LemoError
-from ray_app.events.base import EventLog
+from ray_app.events.base import Entry, EventLog
 from ray_app.events.schema import slate_entry
 from ray_app.types import Slate
 
@@ -45,7 +46,7 @@ class Slates:
     async def flush(self) -> None:
         """Append what waits now."""
         while batch := self._waiting[:BATCH]:
-            entries = await asyncio.to_thread(lambda batch=batch: [slate_entry(s) for s in batch])
+            entries = await asyncio.to_thread(_entries, batch)
             await self._log.append(self._topic, entries)
             del self._waiting[: len(batch)]
 
@@ -57,3 +58,7 @@ class Slates:
             await self.flush()
         except (LemoError, OSError) as e:
             logger.warning("slates were lost at the end", extra={"count": len(self._waiting), "why": str(e)[:200]})
+
+
+def _entries(slates: Sequence[Slate]) -> list[Entry]:
+    return [slate_entry(s) for s in slates]

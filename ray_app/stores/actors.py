@@ -8,6 +8,7 @@ import threading
 
 import ray
 
+from ray_app import cluster
 from ray_app.config import Settings
 from ray_app.errors import Unavailable
 from ray_app.stores.embedded import Embedded
@@ -28,6 +29,7 @@ class LocalStores:
         self._settings = settings
         self._embedded = Embedded(settings.data)
         self._embedded.start()
+        cluster.record_dashboard(settings.data)
         self._ending = threading.Event()
         threading.Thread(target=self._watch, daemon=True, name="watch-stores").start()
 

@@ -7,7 +7,11 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
 
+from ray_app.errors import InvalidField
 from ray_app.types import Mask, Matrix, Rows, Scores
+
+
+OPERATORS = ("eq", "in", "gte", "lte")
 
 
 class Outcome(Enum):
@@ -28,11 +32,18 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """One condition on a top-level field of the body (or `id`); op is eq, in, gte or lte."""
+    """One condition on the document's `id` or on a top-level field of its body; op is eq, in, gte or lte."""
 
     field: str
     op: str
     value: Any
+
+    def check(self) -> None:
+        """Raises InvalidField for a field that is no plain word or an op that is not known."""
+        if not self.field.replace("_", "").isalnum():
+            raise InvalidField("where.field", self.field, "letters, digits and _")
+        if self.op not in OPERATORS:
+            raise InvalidField("where.op", self.op, ", ".join(OPERATORS))
 
 
 class Documents(Protocol):

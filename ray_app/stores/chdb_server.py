@@ -42,19 +42,23 @@ class Engine:
 
 
 def run(handle: Any, body: bytes, params: dict[str, str]) -> bytes:
-    """One request: settings, the statement, and the settings back to their defaults."""
-    settings = {k: v for k, v in params.items() if k not in NOT_SETTINGS and WORD.fullmatch(k)}
+    """One request: settings, the statement, and the settings back to their defaults.
+
+    Parameters go with the statement: set on the handle, the next statement would find them too.
+    """
+    known = {k: v for k, v in params.items() if k not in NOT_SETTINGS and WORD.fullmatch(k)}
+    given = {k.removeprefix("param_"): v for k, v in known.items() if k.startswith("param_")}
+    settings = {k: v for k, v in known.items() if not k.startswith("param_")}
     sql, data = _split(params.get("query", ""), body)
     for k, v in settings.items():
         handle.query(f"SET {k} = {_quote(v)}")
     try:
         if data is None:
-            return _bytes(handle.query(sql, "TabSeparated"))
+            return _bytes(handle.query(sql, "TabSeparated", params=given))
         return _insert(handle, sql, data)
     finally:
         for k in settings:
-            if not k.startswith("param_"):
-                handle.query(f"SET {k} = DEFAULT")
+            handle.query(f"SET {k} = DEFAULT")
 
 
 def _split(query: str, body: bytes) -> tuple[str, bytes | None]:

@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from ray_app.clock import Clock
-from ray_app.errors import InvalidField
 from ray_app.stores.base import Document, Outcome, Where
 
 
@@ -36,6 +35,8 @@ class MemoryDocuments:
     async def find(
         self, tenant: str, kind: str, where: Sequence[Where] = (), limit: int = 100, after: str = ""
     ) -> list[Document]:
+        for w in where:
+            w.check()
         live = (d for _, (d, _) in sorted(self._held[tenant, kind].items()) if not d.deleted and d.id > after)
         return [d for d in live if all(_fits(d, w) for w in where)][:limit]
 
@@ -60,9 +61,7 @@ class MemoryDocuments:
 
 
 def _fits(d: Document, w: Where) -> bool:
-    value = d.body.get(w.field)
-    if w.op not in ("eq", "in", "gte", "lte"):
-        raise InvalidField("where.op", w.op, "eq, in, gte, lte")
+    value = d.id if w.field == "id" else d.body.get(w.field)
     if value is None:
         return False
     if w.op == "eq":

@@ -38,12 +38,11 @@ class Olap:
         return await self._do(lambda c: list(c.query(sql, parameters=dict(parameters or {})).named_results()))
 
     async def columns(self, sql: str, parameters: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """The same as numpy arrays by column name, for many rows."""
+        """The same as numpy arrays by column name, for many rows; {} when there are none: the names come with the rows."""
 
         def work(c: Client) -> dict[str, Any]:
             found = c.query(sql, parameters=dict(parameters or {}), column_oriented=True)
-            return {name: np.asarray(found.result_columns[k]) if found.result_columns else np.zeros(0)
-                    for k, name in enumerate(found.column_names)}  # fmt: skip
+            return {name: np.asarray(c) for name, c in zip(found.column_names, found.result_columns)}
 
         return await self._do(work)
 

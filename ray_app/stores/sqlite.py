@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import orjson
 
 from ray_app.clock import Clock
-from ray_app.errors import InvalidField, Unavailable
+from ray_app.errors import Unavailable
 from ray_app.stores.base import Document, Outcome, Where
 
 T = TypeVar("T")
@@ -24,7 +24,7 @@ CREATE TABLE IF NOT EXISTS documents (
 CREATE INDEX IF NOT EXISTS tombstones ON documents (written_at) WHERE deleted = 1;
 CREATE TABLE IF NOT EXISTS counters (tenant TEXT, name TEXT, next INTEGER, PRIMARY KEY (tenant, name)) WITHOUT ROWID;
 """
-OPERATORS = {"eq": "=", "gte": ">=", "lte": "<="}
+COMPARE = {"eq": "=", "gte": ">=", "lte": "<="}
 
 
 class SqliteFile:
@@ -161,11 +161,8 @@ def _document(row: tuple[str, int, bytes, int]) -> Document:
 
 
 def _condition(w: Where) -> tuple[str, list[Any]]:
-    if not w.field.replace("_", "").isalnum():
-        raise InvalidField("where.field", w.field, "letters, digits and _")
-    column = f"json_extract(body, '$.{w.field}')"
+    w.check()
+    column = "id" if w.field == "id" else f"json_extract(body, '$.{w.field}')"
     if w.op == "in":
         return f" AND {column} IN (SELECT value FROM json_each(?))", [orjson.dumps(list(w.value)).decode()]
-    if w.op not in OPERATORS:
-        raise InvalidField("where.op", w.op, "eq, in, gte, lte")
-    return f" AND {column} {OPERATORS[w.op]} ?", [w.value]
+    return f" AND {column} {COMPARE[w.op]} ?", [w.value]

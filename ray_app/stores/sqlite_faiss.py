@@ -59,7 +59,8 @@ class SqliteVectors:
 
         rows, vectors = await self._fresh(tenant, space)
         if allowed is not None:
-            keep = allowed[rows]
+            known = int(np.searchsorted(rows, len(allowed)))  # a row that came after the mask is not allowed
+            keep = np.flatnonzero(allowed[rows[:known]])
             rows, vectors = rows[keep], vectors[keep]
         if not len(rows):
             return np.zeros(0, np.int32), np.zeros(0, np.float32)

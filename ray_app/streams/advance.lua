@@ -6,9 +6,6 @@
 local at = tonumber(redis.call('GET', KEYS[1]) or '0')
 if at ~= tonumber(ARGV[1]) then return {at, 0} end -- guard
 
-local appended, window = tonumber(ARGV[3]), tonumber(ARGV[4])
-redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', appended - window)
-
 local repeated = {}  -- ids that an earlier batch applied; one id may carry several operations of this batch
 for _, op in ipairs(cmsgpack.unpack(ARGV[5])) do
   local once = op[1]
@@ -19,5 +16,7 @@ for _, op in ipairs(cmsgpack.unpack(ARGV[5])) do
     redis.call(unpack(op, 3))
   end
 end
+-- Only now: a batch may span more than the window, and its first entries still need what came just before them.
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', tonumber(ARGV[3]) - tonumber(ARGV[4]))
 redis.call('SET', KEYS[1], ARGV[2])
 return {tonumber(ARGV[2]), 1}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from ray import serve
 
@@ -31,4 +31,4 @@ class Streams:
         await asyncio.to_thread(self._engine.stop)
 
 
-streams = serve.deployment(Streams, name="Streams")
+streams: Any = serve.deployment(Streams, name="Streams")

@@ -73,7 +73,10 @@ class Loop:
         A crash before 3 replays the batch; after 3 it does not. A refused writer (another member wrote, or Redis
         went back) seeks to the stored position: one case for a takeover, a woken zombie and a restored Redis.
         """
-        entries = await self._read(partition, position, limit, wait_s)
+        try:
+            entries = await self.log.read(self.flow.topic, partition, position, limit, wait_s)
+        except PositionLost as e:
+            return await self._skip(partition, position, e)
         if not entries:
             return position
         batch = Batch(entries)
@@ -85,19 +88,14 @@ class Loop:
         span = (position, batch.span[1])
         at = await self.state.advance(self.flow.topic, partition, span, entries[-1].appended_at, ops)
         await self.hook("advanced")
-        if at == span[1]:
-            await self.log.tell_group(self.group, self.flow.topic, partition, at)
+        await self.log.tell_group(self.group, self.flow.topic, partition, at)
         await self.hook("told")
         return at
 
-    async def _read(self, partition: int, position: int, limit: int, wait_s: float) -> list[Logged]:
+    async def _skip(self, partition: int, position: int, lost: PositionLost) -> int:
         """Entries lost to retention are reported and skipped: waiting would not bring them back."""
-        try:
-            return await self.log.read(self.flow.topic, partition, position, limit, wait_s)
-        except PositionLost as e:
-            logger.error(e.message, extra={"flow": self.flow.name, **e.metadata})
-            await self.state.advance(self.flow.topic, partition, (position, e.first), 0, ())
-            return []
+        logger.error(lost.message, extra={"flow": self.flow.name, **lost.metadata})
+        return await self.state.advance(self.flow.topic, partition, (position, lost.first), 0, ())
 
     async def _bury(self, batch: Batch) -> None:
         if not batch.bad:

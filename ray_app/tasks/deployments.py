@@ -21,4 +21,4 @@ class Steward:
             await actor.status.remote()
 
 
-steward = serve.deployment(Steward, name="Steward")
+steward: Any = serve.deployment(Steward, name="Steward")

@@ -86,8 +86,9 @@ async def watch(self: Any, request: Message, grpc_context: Any) -> AsyncIterator
     """Refused: an open stream holds a place in the replica and holds up its drain. Clients fall back to Check."""
     grpc_context.set_code(grpc.StatusCode.UNIMPLEMENTED)
     grpc_context.set_details("Watch is not served; call Check")
-    for nothing in ():
-        yield nothing
+    nothing: tuple[health_pb2.HealthCheckResponse, ...] = ()
+    for answer in nothing:
+        yield answer
 
 
 METHODS: Mapping[str, Any] = {**{str(u.rpc): _method(u) for u in USES if u.rpc}, "Check": check, "Watch": watch}

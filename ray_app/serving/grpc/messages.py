@@ -35,4 +35,4 @@ def _message(field: Any, value: Message) -> Any:
 
 def as_message(cls: type[M], answer: Mapping[str, Any]) -> M:
     """`answer` has the fields of `cls`."""
-    return ParseDict(answer, cls())
+    return ParseDict(dict(answer), cls())
