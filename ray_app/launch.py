@@ -16,6 +16,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
@@ -132,13 +133,12 @@ class House:
         """SIGINT, then SIGKILL for whatever of this start is left."""
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 self._process.wait(STOP_S)
-            except subprocess.TimeoutExpired:
-                pass
         left = self.processes()
         for p in left:
-            _quietly(p.kill)
+            with suppress(psutil.Error):
+                p.kill()
         psutil.wait_procs(left, timeout=2)
         shutil.rmtree(self._scratch, ignore_errors=True)
 
@@ -182,10 +182,3 @@ def _environ(p: psutil.Process) -> dict[str, str]:
         return p.environ()
     except (psutil.Error, OSError):
         return {}
-
-
-def _quietly(call: Callable[[], object]) -> None:
-    try:
-        call()
-    except psutil.Error:
-        pass

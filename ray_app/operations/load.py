@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ray_app.errors import LemoError
 from ray_app.operations.mapping import Map, load_map
 from ray_app.operations.move import Import, Progress, Told, appended
+from ray_app.operations.stores import Stores
 from ray_app.registry.watch import EMBEDDER, ITEM_CF, RANKER
 from ray_app.streams.applied import wait_applied
-
-if TYPE_CHECKING:
-    from ray_app.wiring import World
 
 JOBS = {"embed": EMBEDDER, "similarity": ITEM_CF, "train": RANKER}  # what each makes
 FLOWS_OF = {"items": ("items",), "behaviors": ("behaviors", "hot", "profile")}
@@ -44,32 +41,32 @@ class Shop:
         yield behaviors, events
 
 
-async def is_wanted(world: World, shop: Shop) -> bool:
+async def is_wanted(stores: Stores, shop: Shop) -> bool:
     """The store is empty, or this shop's import has begun: then `load` sees it to its end."""
-    if any(_import(world, shop.tenant, mapped, file).begun() for mapped, file in shop.sources()):
+    if any(_import(stores, shop.tenant, mapped, file).begun() for mapped, file in shop.sources()):
         return True
-    if await world.documents.count(shop.tenant, "items"):
+    if await stores.documents.count(shop.tenant, "items"):
         return False
-    topic = world.settings.events.behavior_topic
-    return not any([await world.log.end(topic, p) for p in range(await world.log.partitions(topic))])
+    topic = stores.settings.events.behavior_topic
+    return not any([await stores.log.end(topic, p) for p in range(await stores.log.partitions(topic))])
 
 
-async def jobs_left(world: World, tenant: str) -> list[str]:
+async def jobs_left(stores: Stores, tenant: str) -> list[str]:
     """The jobs of which nothing is live yet, in the order to run them."""
-    live = await world.registry.live_ids(tenant)
+    live = await stores.registry.live_ids(tenant)
     return [job for job, name in JOBS.items() if name not in live]
 
 
-async def load(world: World, shop: Shop, tell: Tell, told: Callable[[str], Told]) -> None:
+async def load(stores: Stores, shop: Shop, tell: Tell, told: Callable[[str], Told]) -> None:
     """Import everything and wait until the flows have applied it."""
     shift: int | None = None
     sources = list(shop.sources())
     for mapped, file in reversed(sources):  # the dates of the orders decide how far all dates move
         if mapped.section.shift_to_yesterday:
-            shift = await _import(world, shop.tenant, mapped, file).shift()
+            shift = await _import(stores, shop.tenant, mapped, file).shift()
     done: list[tuple[str, Progress]] = []
     for mapped, file in sources:
-        job = _import(world, shop.tenant, mapped, file, shift)
+        job = _import(stores, shop.tenant, mapped, file, shift)
         held = job.begun()
         finished = held is not None and held.done
         progress = held if held and finished else await job.run(told(f"{mapped.kind} from {file.name}"))
@@ -77,19 +74,19 @@ async def load(world: World, shop: Shop, tell: Tell, told: Callable[[str], Told]
         if progress.rejected and not finished:
             tell(f"{progress.rejected:,} of {progress.rows:,} rows of {file.name} were refused: see {job.rejects}")
     for kind, progress in done:
-        await _applied(world, kind, progress)
+        await _applied(stores, kind, progress)
 
 
-def _import(world: World, tenant: str, mapped: Map, file: Path, shift: int | None = None) -> Import:
-    rejects = world.settings.data / "imports" / f"{file.name}.rejects.jsonl"
-    return Import(world, tenant, file, mapped, rejects, history=True, shift_ms=shift)
+def _import(stores: Stores, tenant: str, mapped: Map, file: Path, shift: int | None = None) -> Import:
+    rejects = stores.settings.data / "imports" / f"{file.name}.rejects.jsonl"
+    return Import(stores, tenant, file, mapped, rejects, history=True, shift_ms=shift)
 
 
-async def _applied(world: World, kind: str, progress: Progress) -> None:
-    events, prefix = world.settings.events, world.settings.stores.redis_prefix
+async def _applied(stores: Stores, kind: str, progress: Progress) -> None:
+    events, prefix = stores.settings.events, stores.settings.stores.redis_prefix
     topic = events.item_topic if kind == "items" else events.behavior_topic
-    flows = [f for f in FLOWS_OF[kind] if f in world.settings.streams.flows]
-    if not await wait_applied(world.redis, prefix, flows, appended(progress, topic), APPLY_S):
+    flows = [f for f in FLOWS_OF[kind] if f in stores.settings.streams.flows]
+    if not await wait_applied(stores.redis, prefix, flows, appended(progress, topic), APPLY_S):
         raise LemoError(f"the flows {', '.join(flows)} have not applied the {kind} within {APPLY_S:.0f} s; see the log")
 
 

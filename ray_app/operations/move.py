@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 import orjson
 
@@ -18,22 +18,9 @@ from ray_app.events.base import Appended, Entry
 from ray_app.events.schema import DAY_MS, behavior_entry, item_entry, parse_behavior
 from ray_app.operations.files import BATCH, batches
 from ray_app.operations.mapping import TIMES, Map, typed
-
-if TYPE_CHECKING:
-    from ray_app.clock import Clock
-    from ray_app.config import Settings
-    from ray_app.events.base import EventLog
+from ray_app.operations.stores import Target
 
 Told = Callable[[int, int, int], None]
-
-
-class Stores(Protocol):
-    @property
-    def settings(self) -> Settings: ...
-    @property
-    def clock(self) -> Clock: ...
-    @property
-    def log(self) -> EventLog: ...
 
 
 @dataclass(frozen=True)
@@ -52,7 +39,7 @@ class Progress:
 class Import:
     """One file on its way into the log. `history` lifts the age limit of the API. `rejects` is appended to."""
 
-    stores: Stores
+    stores: Target
     tenant: str
     file: Path
     map: Map
@@ -158,9 +145,11 @@ class Import:
 
 def _times(format: str | None, shift_ms: int) -> Callable[[object], object]:
     """A time as the API takes it, moved by `shift_ms`; what is no time stays as it is, to be refused by name."""
-    held: dict[object, object] = {}  # dates of a file repeat: an order has many lines
+    held: dict[str, object] = {}  # dates of a file repeat: an order has many lines
 
     def fix(value: object) -> object:
+        if not isinstance(value, str):
+            return _time(value, format, shift_ms)
         found = held.get(value)
         if found is None:
             if len(held) > 10 * BATCH:
@@ -180,7 +169,7 @@ def _time(value: object, format: str | None, shift_ms: int) -> object:
         elif isinstance(value, datetime):
             at = value
         else:
-            return value + shift_ms if isinstance(value, int) else value
+            return value + shift_ms if isinstance(value, int) and not isinstance(value, bool) else value
     except ValueError:
         return value
     return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000) + shift_ms

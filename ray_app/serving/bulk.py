@@ -1,4 +1,4 @@
-"""Bulk writes: each element is accepted or rejected on its own, and what is accepted is in the log before the answer."""
+"""Bulk writes: each element is accepted or rejected on its own; the log has what is accepted before the answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ports of what we remember. State (Redis) and analytics (ClickHouse) have one client for both kinds and no port."""
+"""The ports of what we remember. State (Redis) and analytics (ClickHouse) have one client each, and no port."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any, Protocol
 
 from ray_app.errors import InvalidField
 from ray_app.types import Mask, Matrix, Rows, Scores
-
 
 OPERATORS = ("eq", "in", "gte", "lte")
 
@@ -22,7 +21,7 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One stored document. `deleted` marks a tombstone: it outlives the delete so that an older write cannot come back."""
+    """One stored document. `deleted` marks a tombstone, which keeps an older write from coming back."""
 
     id: str
     version: int

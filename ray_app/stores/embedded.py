@@ -138,15 +138,11 @@ class Embedded:
         for name in ("redis", "clickhouse"):
             end_old(self._data / name / "pid")
         redis_port, olap_port = self._ports()
+        redis, olap = self._data / "redis", self._data / "clickhouse"
         self._children = [
-            Child("redis-server", redis_port, redis_command(redis_port, self._data / "redis"), redis_up, self._data / "redis"),
-            Child(
-                "chdb", olap_port,
-                [sys.executable, "-m", "ray_app.stores.chdb_server", "--path", str(self._data / "clickhouse" / "db"),
-                 "--port", str(olap_port)],
-                http_up, self._data / "clickhouse",
-            ),
-        ]  # fmt: skip
+            Child("redis-server", redis_port, redis_command(redis_port, redis), redis_up, redis),
+            Child("chdb", olap_port, olap_command(olap_port, olap / "db"), http_up, olap),
+        ]
         for child in self._children:
             child.start()
         found = Addresses(f"redis://127.0.0.1:{redis_port}/0", f"http://127.0.0.1:{olap_port}")
@@ -184,6 +180,10 @@ def redis_command(port: int, folder: Path) -> list[str]:
         binary = shutil.which("redis-server") or binary
     options = {"port": port, "bind": "127.0.0.1", "dir": folder, "appendonly": "yes", "appendfsync": "everysec"}
     return [binary, *(str(part) for k, v in options.items() for part in (f"--{k}", v)), "--save", ""]
+
+
+def olap_command(port: int, folder: Path) -> list[str]:
+    return [sys.executable, "-m", "ray_app.stores.chdb_server", "--path", str(folder), "--port", str(port)]
 
 
 def redis_up(port: int) -> bool:

@@ -16,7 +16,7 @@ from ray_app.clock import new_id
 from ray_app.errors import LemoError
 from ray_app.serving.app import App
 from ray_app.serving.bulk import AllRejected
-from ray_app.serving.grpc.lemo.v1 import behavior_pb2, bulk_pb2, item_pb2, recommendation_pb2
+from ray_app.serving.grpc.lemo.v1 import bulk_pb2, item_pb2, recommendation_pb2
 from ray_app.serving.grpc.messages import as_dict, as_message
 from ray_app.serving.usecases import USES, Use
 

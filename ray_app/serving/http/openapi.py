@@ -1,12 +1,14 @@
-"""OpenAPI of the HTTP door, and a page that shows it without anything from elsewhere."""
+"""OpenAPI of the HTTP door; docs.html shows it without anything from elsewhere."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from ray_app.serving.usecases import USES, Use
 from ray_app.types import BEHAVIOR_TYPES
 
+PAGE = (Path(__file__).parent / "docs.html").read_text()
 TEXT, WHOLE, NUMBER, FLAG = {"type": "string"}, {"type": "integer"}, {"type": "number"}, {"type": "boolean"}
 ID = {"type": "string", "minLength": 1, "description": "1 to 256 bytes of UTF-8"}
 AT = {
@@ -93,16 +95,3 @@ def _operation(use: Use) -> dict[str, Any]:
     if use.name in BODIES:
         found["requestBody"] = {"required": True, "content": {"application/json": {"schema": BODIES[use.name]}}}
     return found
-
-
-PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Lemo API</title>
-<style>body{font:15px/1.5 system-ui;margin:2rem auto;max-width:56rem;padding:0 1rem}code,pre{font:13px ui-monospace,monospace}
-summary{cursor:pointer;padding:.3rem 0}pre{background:#f4f4f4;padding:.6rem;overflow:auto}b{display:inline-block;width:4.5rem}</style>
-<h1>Lemo API</h1><p>Send a key as <code>X-API-Key</code> or <code>Authorization: Bearer</code>; <code>lemo key</code> prints one.
-The whole description: <a href="openapi.json">openapi.json</a>.</p><main></main>
-<script>fetch("openapi.json").then(r=>r.json()).then(d=>{const m=document.querySelector("main");
-for(const[p,ops]of Object.entries(d.paths))for(const[v,o]of Object.entries(ops)){const e=document.createElement("details"),
-s=document.createElement("summary"),t=document.createElement("pre");s.innerHTML="<b></b><code></code> ";
-s.children[0].textContent=v.toUpperCase();s.children[1].textContent=p;s.append(" "+o.summary);
-t.textContent=JSON.stringify({parameters:o.parameters,body:o.requestBody?.content["application/json"].schema,
-answer:o.responses["200"].content["application/json"].schema},null,1);e.append(s,t);m.append(e)}})</script></html>"""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import httpx
 from rich.console import Console
 from rich.table import Table
+
+from ray_app.cli.doors import over_grpc, over_http
 
 if TYPE_CHECKING:
     from ray_app.wiring import World
@@ -43,27 +44,6 @@ async def customers(world: World, tenant: str, n: int = 3) -> list[Customer]:
     return found
 
 
-def over_http(url: str, key: str, user: str, n: int = 4) -> list[dict[str, Any]]:
-    body = {"scenario": "home", "user_id": user, "n": n}
-    answer = httpx.post(f"{url}/api/v1/recommend", json=body, headers={"X-API-Key": key}, timeout=10)
-    answer.raise_for_status()
-    items: list[dict[str, Any]] = answer.json()["items"]
-    return items
-
-
-def over_grpc(port: int, key: str, user: str, n: int = 4) -> list[str]:
-    """Item ids, asked through the gRPC door."""
-    import grpc
-
-    from ray_app.serving.grpc.lemo.v1 import recommendation_pb2 as pb
-    from ray_app.serving.grpc.lemo.v1 import recommendation_pb2_grpc as stubs
-
-    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        ask = pb.RecommendRequest(scenario="home", user_id=user, n=n)
-        answer = stubs.RecommendationStub(channel).Recommend(ask, metadata=(("x-api-key", key),), timeout=10)
-    return [item.item_id for item in answer.items]
-
-
 async def titles(world: World, tenant: str, ids: list[str]) -> dict[str, str]:
     stored = await world.documents.get_many(tenant, "items", ids)
     return {i: str(stored[i].body["title"]) if i in stored else i for i in ids}
@@ -74,9 +54,8 @@ async def wait_live(world: World, tenant: str, url: str, key: str, timeout_s: fl
     wanted = await world.registry.live_ids(tenant)
     deadline = world.clock.monotonic() + timeout_s
     while world.clock.monotonic() < deadline:
-        body = {"scenario": "home", "n": 1}
-        answer = httpx.post(f"{url}/api/v1/recommend", json=body, headers={"X-API-Key": key}, timeout=10)
-        if answer.json().get("versions") == wanted:
+        answer = await asyncio.to_thread(over_http, url, key, {"scenario": "home", "n": 1})
+        if answer.get("versions") == wanted:
             return
         await asyncio.sleep(0.2)
 
@@ -86,7 +65,8 @@ async def show(world: World, tenant: str, url: str, grpc_port: int, key: str) ->
     console, asked = Console(), "u1"
     for customer in await customers(world, tenant):
         asked = customer.user_id
-        items = over_http(url, key, asked)
+        body = {"scenario": "home", "user_id": asked, "n": 4}
+        items = over_http(url, key, body)["items"]
         names = await titles(world, tenant, [i["item_id"] for i in items])
         table = Table(title=f"customer {asked} bought last: {'; '.join(customer.bought)}", title_justify="left")
         for head in ("recommended", "why", "channels"):
@@ -94,7 +74,8 @@ async def show(world: World, tenant: str, url: str, grpc_port: int, key: str) ->
         for i in items:
             table.add_row(names[i["item_id"]], i["reason"]["text"], ", ".join(i["channels"]))
         console.print(table)
-        same = over_grpc(grpc_port, key, asked) == [i["item_id"] for i in items]
+        again = over_grpc(f"127.0.0.1:{grpc_port}", key, body)["items"]
+        same = [i["item_id"] for i in again] == [i["item_id"] for i in items]
         console.print(f"over gRPC: {'the same items' if same else 'other items, the models have just changed'}\n")
     console.print("Ask yourself:", style="bold")
     print(commands(url, grpc_port, asked), flush=True)

@@ -1,0 +1,43 @@
+# Each target makes .venv and installs what it needs first.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export RAY_USAGE_STATS_ENABLED := 0
+
+.PHONY: up down check lint test soak bench
+
+$(READY): pyproject.toml constraints.txt proto/build.py $(wildcard proto/lemo/v1/*.proto)
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12) and f"Python {sys.version.split()[0]} will not do; Lemo needs 3.11 or 3.12: make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python proto/build.py
+	@touch $@
+
+up: $(READY)  ## the whole system in the foreground; DATA=my.csv MAP=my.toml for data of your own
+	@lemo up $(if $(DATA),--data $(DATA)) $(if $(MAP),--map $(MAP))
+
+down: $(READY)
+	@lemo down
+
+lint: $(READY)
+	ruff check .
+	ruff format --check --quiet .
+	mypy
+	lint-imports --no-logo | tail -3
+
+check: lint  ## everything that needs no cluster
+	pytest tests/shape tests/unit tests/contracts tests/crash tests/story
+
+test: check  ## what CI runs
+	pytest tests/ray
+
+soak: $(READY)  ## the crash and story suites at full size
+	LEMO_SOAK=1 pytest tests/crash tests/story --timeout 3600
+
+bench: $(READY)
+	python -m bench.accuracy
+	python -m bench.imports
+	python -m bench.freshness
+	python -m bench.serve

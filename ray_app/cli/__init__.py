@@ -1,0 +1,130 @@
+"""The command `lemo`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import orjson
+import typer
+
+from ray_app import config, launch
+from ray_app.cli import up as ups
+from ray_app.cli.doors import demo_key, over_grpc, over_http
+from ray_app.cli.progress import bar, bars
+from ray_app.errors import LemoError, NotFound
+from ray_app.operations.load import Shop
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+imports = typer.Typer(no_args_is_help=True, help="Read files into the event log.")
+jobs = typer.Typer(no_args_is_help=True, help="Run jobs on the cluster.")
+app.add_typer(imports, name="import")
+app.add_typer(jobs, name="job")
+EXAMPLE = launch.ROOT / "examples" / "retail" / "map.toml"
+Tenant = Annotated[str, typer.Option(help="whose data")]
+File = Annotated[Path, typer.Argument(help=".csv, .jsonl (each also .gz) or .parquet")]
+MapFile = Annotated[Path | None, typer.Option("--map", help="TOML; without it the columns have our names")]
+Rejects = Annotated[Path | None, typer.Option(help="where refused rows go; FILE.rejects.jsonl unless set")]
+
+
+@app.command()
+def up(
+    data: Annotated[Path | None, typer.Option(help="file of behaviours to load when the store is empty")] = None,
+    map: Annotated[Path, typer.Option(help="how its columns are mapped")] = EXAMPLE,
+    http_port: Annotated[int | None, typer.Option(help="10071 unless set")] = None,
+    grpc_port: Annotated[int | None, typer.Option(help="10072 unless set")] = None,
+    load: Annotated[bool, typer.Option(help="load data into an empty store")] = True,
+) -> None:
+    """Start everything here and stay in the foreground; Ctrl-C ends it all."""
+    raise typer.Exit(ups.up(Shop("demo", map, data) if load else None, http_port, grpc_port))
+
+
+@app.command()
+def down() -> None:
+    """End the system that was started on this data folder."""
+    raise typer.Exit(ups.down(config.load().data))
+
+
+@app.command()
+def key() -> None:
+    """Print the API key of tenant demo."""
+    print(demo_key(config.load().data))
+
+
+@imports.command("items")
+def import_items(file: File, map: MapFile = None, tenant: Tenant = "demo", rejects: Rejects = None) -> None:
+    """Items; started again after a cut it goes on where it was."""
+    _import("items", file, map, tenant, False, rejects)
+
+
+@imports.command("behaviors")
+def import_behaviors(
+    file: File,
+    map: MapFile = None,
+    tenant: Tenant = "demo",
+    history: Annotated[bool, typer.Option("--history", help="take events of any age")] = False,
+    rejects: Rejects = None,
+) -> None:
+    """Behaviours; started again after a cut it goes on where it was."""
+    _import("behaviors", file, map, tenant, history, rejects)
+
+
+def _import(kind: str, file: Path, map: Path | None, tenant: str, history: bool, rejects: Path | None) -> None:
+    from ray_app.catalog.tenant import parse_tenant
+    from ray_app.operations.mapping import load_map
+    from ray_app.operations.move import Import
+    from ray_app.wiring import open_world
+
+    refused = rejects or Path(f"{file.name}.rejects.jsonl")
+
+    async def work() -> None:
+        async with open_world(config.load()) as world:
+            job = Import(world, parse_tenant(tenant), file, load_map(map, kind), refused, history)
+            with bars() as shown:
+                progress = await job.run(bar(shown, f"{kind} from {file.name}"))
+        print(f"{progress.rows - progress.rejected:,} of {progress.rows:,} rows are in the log")
+        if progress.rejected:
+            print(f"{progress.rejected:,} rows were refused: see {refused}")
+
+    asyncio.run(work())
+
+
+@app.command()
+def recommend(
+    user: Annotated[str, typer.Argument(help="user id")],
+    scenario: str = "home",
+    n: int = 5,
+    context_item: Annotated[str | None, typer.Option(help="item looked at")] = None,
+    url: Annotated[str, typer.Option(help="of the HTTP door")] = "http://127.0.0.1:10071",
+    grpc: Annotated[str | None, typer.Option(help="host:port: ask the gRPC door instead")] = None,
+    debug: bool = False,
+) -> None:
+    """Ask the running system."""
+    body = {"scenario": scenario, "user_id": user, "n": n, "context_item_id": context_item, "debug": debug}
+    asked = {k: v for k, v in body.items() if v is not None and v is not False}
+    key = demo_key(config.load().data)
+    answer = over_grpc(grpc, key, asked) if grpc else over_http(url, key, asked)
+    print(orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode())
+
+
+@jobs.command("run")
+def job_run(name: Annotated[str, typer.Argument(help="similarity, embed, train")], tenant: Tenant = "demo") -> None:
+    """Run jobs/NAME.py on the cluster and follow its log."""
+    if not (launch.ROOT / "jobs" / f"{name}.py").exists():
+        known = ", ".join(sorted(p.stem for p in (launch.ROOT / "jobs").glob("*.py")))
+        raise NotFound(f"job {name!r} is unknown. Known: {known}")
+    for line in ups.follow_job(name, ["--tenant", tenant]):
+        print(line, flush=True)
+
+
+def main() -> None:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("RAY_AUTH_MODE", "token")  # a local cluster has one; Ray reads this when it is imported
+    try:
+        app()
+    except LemoError as e:
+        print(f"lemo: {e.message}", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,87 @@
+"""`lemo up` and `lemo down`: start the whole, load a shop into an empty store, show what came of it, end it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+from ray_app import config, launch
+from ray_app.cli.doors import demo_key
+from ray_app.cli.progress import bar, bars, console
+from ray_app.cli.show import show, wait_live
+from ray_app.operations import load as loading
+from ray_app.operations.load import Shop
+
+if TYPE_CHECKING:
+    from ray_app.wiring import World
+
+DOWN_S = 20
+
+
+def up(shop: Shop | None, http_port: int | None = None, grpc_port: int | None = None) -> int:
+    """Stay until Ctrl-C or SIGTERM; the exit status. Without a shop nothing is loaded."""
+    settings = config.load()
+    settings.data.mkdir(parents=True, exist_ok=True)
+    house = launch.House(settings.data, http_port, grpc_port)
+    console.print(f"starting; the log is {house.log}")
+    return launch.run(house, lambda: _ready(house, shop))
+
+
+def _ready(house: launch.House, shop: Shop | None) -> None:
+    if shop is not None:
+        asyncio.run(_load_and_show(house, shop))
+    doors = f"HTTP {house.url} (docs at /api/v1/docs), gRPC 127.0.0.1:{house.grpc_port}"
+    console.print(f"ready: {doors}\nCtrl-C ends it.")
+
+
+async def _load_and_show(house: launch.House, shop: Shop) -> None:
+    from ray_app.wiring import open_world
+
+    key = demo_key(house.data)
+    async with open_world(config.load()) as world:
+        await _load(world, shop)
+        await wait_live(world, shop.tenant, house.url, key)
+        await show(world, shop.tenant, house.url, house.grpc_port, key)
+
+
+async def _load(world: World, shop: Shop) -> None:
+    if await loading.is_wanted(world, shop):
+        with bars() as shown:
+            await loading.load(world, shop, shown.console.print, lambda name: bar(shown, name))
+    jobs = await loading.jobs_left(world, shop.tenant)
+    if jobs:
+        await asyncio.to_thread(loading.learn, jobs, shop.tenant, follow_job, console.print)
+
+
+def follow_job(name: str, args: Sequence[str]) -> Iterator[str]:
+    """Submit jobs/NAME.py to the cluster of this data folder; the lines of its log while it runs."""
+    from ray_app import cluster
+
+    client = cluster.job_client(config.load().data)
+    return cluster.follow_job(client, cluster.submit_job(client, name, args))
+
+
+def down(data: Path) -> int:
+    """End what `lemo up` started on this folder; the exit status."""
+    found = [p for p in psutil.process_iter() if _is_up(p, data)]
+    for p in found:
+        p.send_signal(signal.SIGTERM)
+    _, left = psutil.wait_procs(found, timeout=DOWN_S)
+    print(f"ended what ran on {data}" if found else f"nothing runs on {data}")
+    return 1 if left else 0
+
+
+def _is_up(p: psutil.Process, data: Path) -> bool:
+    """A `lemo up` of this folder; its children carry other command lines."""
+    try:
+        words, env = p.cmdline(), p.environ()
+        named = env.get("LEMO_DATA")
+        folder = Path(named) if named else Path(".lemo")
+        return "up" in words and any(w.endswith("/lemo") for w in words) and (Path(p.cwd()) / folder) == data
+    except (psutil.Error, OSError):
+        return False
