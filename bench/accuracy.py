@@ -82,7 +82,7 @@ def main() -> None:
     pinned, embedder = retail.shelf(cut)
     events = retail.history(retail.orders(), pinned)
     before = events.before(cut)
-    learned = fit_ranker(before, pinned, HOME, Models(embedder), lambda line: print(line, file=sys.stderr))
+    learned = fit_ranker(before, pinned, Models(embedder), tell=lambda line: print(line, file=sys.stderr))
     state = past(events, pinned, cut, retail.ms(args.until), Models(embedder, {}, learned.ranker))
     lists = ranked_lists(state, state.models)
     figures = {name: evaluate(_names(state), found, K) for name, found in lists.items()}

@@ -1,10 +1,11 @@
 """Lemo: a recommendation platform on Ray.
 
-types errors config clock logs     values, errors, settings, time, structured logs
+types errors config clock logs  values, errors, settings, time, structured logs
 cluster      connect, detached actors, submit a job, settings of the running cluster
 events/      what happened: schema, the log
 stores/      what we remember: documents, state, vectors, analytics, blobs, the embedded children
 streams/     read in order: the engine of flows
+tasks/       work not lost: the seat of the scheduler
 catalog/     what there is: tenant, item, user, scenario, rows, changes, shelf
 access/      who may: API keys
 features/    what it means: hot, profile, and the view of training and serving
@@ -13,7 +14,9 @@ registry/    which is live: versions of trained artifacts
 recommend/   the answer: recall, rank, rerank, fallback
 flows/       one file a flow: items, behaviors, slates, hot, profile
 training/    change our mind: similarity, embed, train
+operations/  keep it well: import of files, the first load
 serving/     the doors: use cases, HTTP, gRPC
 wiring       the only place that chooses implementations
-cli          the command `lemo`
+launch       `lemo up`: start it all, and leave nothing behind
+cli/         the command `lemo`
 """

@@ -22,7 +22,7 @@ class InvalidField(LemoError):
     status, code, reason = 400, "INVALID_ARGUMENT", "INVALID_FIELD"
 
     def __init__(self, field: str, value: object, allowed: str) -> None:
-        shown = str(value)
+        shown = str(value).encode(errors="backslashreplace").decode()  # a lone surrogate could not be sent
         shown = shown if len(shown) <= 80 else shown[:77] + "..."
         super().__init__(f"{field} is {shown!r}; allowed: {allowed}", field=field, value=shown, allowed=allowed)
         self.field, self.allowed = field, allowed
@@ -56,7 +56,8 @@ class UnknownScenario(NotFound):
     def __init__(self, scenario: str, tenant: str, known: list[str]) -> None:
         shown = scenario if len(scenario) <= 80 else scenario[:77] + "..."
         super().__init__(
-            f"scenario {shown!r} is unknown to tenant {tenant!r}. Known: {', '.join(known)}",
+            f"scenario {shown!r} is unknown to tenant {tenant!r}. Known: {', '.join(known)}. "
+            f"Make one: PUT /api/v1/scenarios/{shown}",
             field="scenario", value=shown, allowed=", ".join(known),
         )  # fmt: skip
 

@@ -59,6 +59,8 @@ LOCAL: Mapping[str, Find] = MappingProxyType(
     {"content": content, "hot": hot, "hot_category": hot_category, "new": new, "buy_again": buy_again}
 )
 
+KNOWN = (*LOCAL, "item_cf")  # what a scenario may name
+
 
 def _none(channel: str) -> Scored:
     return Scored(channel, np.zeros(0, np.int32), np.zeros(0, np.float32))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from ray_app.catalog import item, user
+from ray_app.catalog import item, scenario_body, user
 from ray_app.errors import InvalidField, NotFound
 from ray_app.events.schema import behavior_entry, delete_entry, item_entry, parse_behavior, parse_id, refuse_unknown
 from ray_app.recommend import ask as asks
+from ray_app.recommend.channels import KNOWN
 from ray_app.serving.app import App
 from ray_app.serving.bulk import append, sort, wait_readable
 from ray_app.stores.base import Where
@@ -23,8 +24,8 @@ MOST_LISTED = 1000
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """`path` has the ask's fields of that name in braces; `query` names those that may stand behind `?`; a POST has a
-    JSON object as its body. `rpc` is the gRPC method, None where HTTP alone has it."""
+    """`path` has the ask's fields of that name in braces; `query` names those that may stand behind `?`; a POST and a
+    PUT have a JSON object as their body. `rpc` is the gRPC method, None where HTTP alone has it."""
 
     name: str
     method: str
@@ -137,6 +138,17 @@ async def list_scenarios(app: App, tenant: str, raw: Ask) -> Answer:
     return {"scenarios": [s.public() for s in await app.scenarios.list(tenant)]}
 
 
+async def put_scenario(app: App, tenant: str, raw: Ask) -> Answer:
+    """A new one begins as `home`; a replica sees the change within a second."""
+    fields = dict(raw)
+    id = parse_id("scenario", fields.pop("scenario"))
+    known = {s.id: s for s in await app.scenarios.list(tenant)}
+    base = known.get(id) or replace(known["home"], id=id, title=id)
+    made = scenario_body.parse(fields, base, KNOWN)
+    await app.scenarios.put(tenant, made)
+    return made.public()
+
+
 def parse_flag(field: str, value: object) -> bool:
     """Also as text, since a query has nothing else."""
     if value is None or value is False or value == "false":
@@ -169,4 +181,6 @@ USES = (
     Use("upsert_users", "POST", "/api/v1/users", upsert_users, "Write known fields of users in bulk"),
     Use("get_user", "GET", "/api/v1/users/{user_id:path}", get_user, "Known fields of one user"),
     Use("list_scenarios", "GET", "/api/v1/scenarios", list_scenarios, "The tenant's scenarios"),
+    Use("put_scenario", "PUT", "/api/v1/scenarios/{scenario}", put_scenario,
+        "Make a scenario, or change the fields that are sent: channels, pins, hidden items and others"),
 )  # fmt: skip

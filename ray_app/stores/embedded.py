@@ -179,6 +179,7 @@ def redis_command(port: int, folder: Path) -> list[str]:
     if not Path(binary).exists():
         binary = shutil.which("redis-server") or binary
     options = {"port": port, "bind": "127.0.0.1", "dir": folder, "appendonly": "yes", "appendfsync": "everysec"}
+    options["set-proc-title"] = "no"  # it would overwrite the environment, by which `lemo up` finds what it started
     return [binary, *(str(part) for k, v in options.items() for part in (f"--{k}", v)), "--save", ""]
 
 

@@ -25,9 +25,17 @@ from ray_app.training.stores import Stores, catalogue, history
 
 K = 20
 DAY_MS = 86_400_000
-SMALL = Network()
 SLICES = 5
 LEAST_USERS = 20  # with something taken, in each slice
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """For which scenario, with labels from how many days after each moment, and by which network."""
+
+    scenario: Scenario = HOME
+    label_days: int = 14
+    network: Network = Network()
 
 
 @dataclass(frozen=True)
@@ -54,7 +62,7 @@ async def train(stores: Stores, tenant: str, tell: Tell, label_days: int = 14) -
     scenario = await Scenarios(stores.documents, stores.clock).get(tenant, HOME.id)
     before = await stores.registry.live(tenant, RANKER)
     try:
-        found = fit_ranker(events, pinned, scenario, live.of(tenant), tell, label_days, before)
+        found = fit_ranker(events, pinned, live.of(tenant), How(scenario, label_days), tell, before)
     except Refused as e:
         return Report(RANKER, None, e.metrics, str(e))
     about = {"features": list(found.ranker.names), "label_days": label_days, "evaluated_from": found.evaluated_from,
@@ -67,16 +75,15 @@ async def train(stores: Stores, tenant: str, tell: Tell, label_days: int = 14) -
 def fit_ranker(
     events: History,
     pinned: Pinned,
-    scenario: Scenario,
     live: Models,
+    how: How = How(),
     tell: Tell = lambda line: None,
-    label_days: int = 14,
     before: Version | None = None,
-    network: Network = SMALL,
 ) -> Trained:
     """Raises Refused when there is too little history, or when the result is worse than what it would replace."""
     if not len(events.events):
         raise Refused("there are no behaviours yet")
+    label_days = how.label_days
     kept = Models(live.embedder, live.recallers, None, live.versions)
     found: dict[int, Sequence[Example]] = {}
     state = None
@@ -85,7 +92,7 @@ def fit_ranker(
         if len(then.wanted) < LEAST_USERS:
             break
         state = state or then
-        found[cut] = list(examples(then, scenario))
+        found[cut] = list(examples(then, how.scenario))
         tell(f"{label_days} days from {_day(cut)}: {len(then.wanted):,} visitors took something new")
     cuts = list(found)
     learned = [e for cut in cuts if cut + label_days * DAY_MS <= cuts[0] for e in found[cut]]
@@ -95,9 +102,9 @@ def fit_ranker(
             f"consecutive slices of {label_days} days"
         )
     try:
-        honest = fit(learned, "honest", network, tell)
+        honest = fit(learned, "honest", how.network, tell)
         metrics = _judge(honest, found[cuts[0]], state, live.ranker, before)
-        final = fit([e for cut in cuts[:SLICES] for e in found[cut]], "final", network)
+        final = fit([e for cut in cuts[:SLICES] for e in found[cut]], "final", how.network)
     except ValueError as e:
         raise Refused(str(e)) from None
     return Trained(final, metrics, cuts[0])

@@ -80,7 +80,7 @@ def _key(request: Request) -> str | None:
 
 async def _ask(use: Use, request: Request, most: int) -> dict[str, Any]:
     """Path, query and body as one object. Raises InvalidField for a query parameter that the use does not know."""
-    asked = _object(await _body(request, most)) if use.method == "POST" else {}
+    asked = _object(await _body(request, most)) if use.method in ("POST", "PUT") else {}
     for name, value in request.query_params.multi_items():
         if name not in use.query:
             raise InvalidField(name, value, "query parameters: " + (", ".join(use.query) or "none"))

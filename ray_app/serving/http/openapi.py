@@ -40,7 +40,16 @@ BEHAVIOR = _object(
     type={"enum": list(BEHAVIOR_TYPES)}, value=NUMBER, scenario=ID, request_id=ID, position=WHOLE, occurred_at=AT,
 )  # fmt: skip
 USER = _object(("user_id",), user_id=ID, attributes={"type": "object"}, version=WHOLE)
+CHANNEL = _object(("weight", "quota"), weight=NUMBER, quota=WHOLE)
+PIN = _object(("item_id", "position"), item_id=ID, position=WHOLE)
+SCENARIO = _object(
+    title=TEXT, channels={"type": "object", "additionalProperties": CHANNEL}, candidates=WHOLE, budget_s=NUMBER,
+    exclude_seen=FLAG, ranked=FLAG, from_context=FLAG, diversity=NUMBER, category_share=NUMBER, pins=_list(PIN),
+    hidden=_list(ID),
+)  # fmt: skip
+SHOWN_SCENARIO = {**SCENARIO, "properties": {"id": TEXT, **SCENARIO["properties"]}}
 BODIES = {
+    "put_scenario": SCENARIO,
     "recommend": RECOMMEND,
     "upsert_items": _object(("items",), items={**_list(ITEM), "minItems": 1, "maxItems": 1000}),
     "track_behaviors": _object(("behaviors",), behaviors={**_list(BEHAVIOR), "minItems": 1, "maxItems": 1000}),
@@ -58,7 +67,7 @@ ERROR = _object(code=WHOLE, reason=TEXT, message=TEXT, metadata={"type": "object
 ANSWERS = {
     "recommend": SLATE, "related": SLATE, "upsert_items": BULK, "track_behaviors": BULK, "upsert_users": BULK,
     "delete_item": BULK, "get_item": ITEM, "list_items": _object(items=_list(ITEM), next=TEXT), "get_user": USER,
-    "list_scenarios": _object(scenarios=_list({"type": "object", "properties": {"id": TEXT}})),
+    "list_scenarios": _object(scenarios=_list(SHOWN_SCENARIO)), "put_scenario": SHOWN_SCENARIO,
 }  # fmt: skip
 
 

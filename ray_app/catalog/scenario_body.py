@@ -1,0 +1,87 @@
+"""A scenario as a client writes it: only the fields to change, each checked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ray_app.catalog.scenario import Channel, Pin, Scenario
+from ray_app.errors import InvalidField
+from ray_app.events.schema import parse_id, refuse_unknown
+
+FIELDS = (
+    "title", "channels", "candidates", "budget_s", "exclude_seen", "ranked", "from_context", "diversity",
+    "category_share", "pins", "hidden",
+)  # fmt: skip
+FLAGS = ("exclude_seen", "ranked", "from_context")
+SHARES = ("diversity", "category_share")
+MOST_CANDIDATES, MOST_QUOTA, MOST_POSITION, MOST_LISTED, MOST_BUDGET_S = 2000, 1000, 199, 1000, 10.0
+
+
+def parse(raw: Mapping[str, Any], base: Scenario, channels: Sequence[str]) -> Scenario:
+    """`base` with the fields of `raw`. Raises InvalidField for the first that is not allowed."""
+    refuse_unknown(raw, FIELDS)
+    changed: dict[str, Any] = {}
+    if "title" in raw:
+        changed["title"] = parse_id("title", raw["title"])
+    if "channels" in raw:
+        changed["channels"] = _channels(raw["channels"], channels)
+    if "candidates" in raw:
+        changed["candidates"] = _whole("candidates", raw["candidates"], 10, MOST_CANDIDATES)
+    if "budget_s" in raw:
+        changed["budget_s"] = _number("budget_s", raw["budget_s"], 0.001, MOST_BUDGET_S)
+    changed |= {name: _flag(name, raw[name]) for name in FLAGS if name in raw}
+    changed |= {name: _number(name, raw[name], 0.0, 1.0) for name in SHARES if name in raw}
+    if "pins" in raw:
+        changed["pins"] = tuple(_pin(i, p) for i, p in enumerate(_list("pins", raw["pins"])))
+    if "hidden" in raw:
+        changed["hidden"] = frozenset(parse_id("hidden", h) for h in _list("hidden", raw["hidden"]))
+    return replace(base, **changed)
+
+
+def _channels(value: object, known: Sequence[str]) -> dict[str, Channel]:
+    if not isinstance(value, Mapping) or not value:
+        raise InvalidField("channels", value, "an object of channel: {weight, quota}")
+    found = {}
+    for name, c in value.items():
+        if name not in known:
+            raise InvalidField(f"channels.{name}", name, ", ".join(known))
+        if not isinstance(c, Mapping) or set(c) != {"weight", "quota"}:
+            raise InvalidField(f"channels.{name}", c, "an object with exactly weight and quota")
+        weight = _number(f"channels.{name}.weight", c["weight"], 0.0, 1000.0)
+        found[name] = Channel(weight, _whole(f"channels.{name}.quota", c["quota"], 1, MOST_QUOTA))
+    return found
+
+
+def _pin(i: int, value: object) -> Pin:
+    if not isinstance(value, Mapping) or set(value) != {"item_id", "position"}:
+        raise InvalidField(f"pins[{i}]", value, "an object with exactly item_id and position")
+    position = _whole(f"pins[{i}].position", value["position"], 0, MOST_POSITION)
+    return Pin(parse_id(f"pins[{i}].item_id", value["item_id"]), position)
+
+
+def _list(field: str, value: object) -> Sequence[Any]:
+    if isinstance(value, str) or not isinstance(value, Sequence) or len(value) > MOST_LISTED:
+        raise InvalidField(field, value, f"a list of at most {MOST_LISTED}")
+    return value
+
+
+def _flag(field: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidField(field, value, "true or false")
+    return value
+
+
+def _whole(field: str, value: object, least: int, most: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise InvalidField(field, value, f"{least}..{most}")
+    return value
+
+
+def _number(field: str, value: object, least: float, most: float) -> float:
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not number or not least <= value <= most:  # type: ignore[operator]
+        raise InvalidField(field, value, f"a number from {least:g} to {most:g}")
+    return float(value)  # type: ignore[arg-type]
