@@ -35,7 +35,12 @@ class InvalidBody(LemoError):
 
 
 class BodyTooLarge(LemoError):
+    """A body or message is larger than the limit."""
+
     status, code, reason = 413, "RESOURCE_EXHAUSTED", "BODY_TOO_LARGE"
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"the body is larger than {most} bytes. Send it in parts", allowed=f"{most} bytes")
 
 
 class Unauthenticated(LemoError):

@@ -25,6 +25,7 @@ import psutil
 import yaml
 
 from ray_app.errors import LemoError, Unavailable
+from ray_app.stores.embedded import DataLock
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "serve_config.yaml"
@@ -65,6 +66,7 @@ def free_port(wanted: int = 0) -> int:
 def environment(data: Path, run: str, scratch: Path) -> dict[str, str]:
     """What `serve run` needs before Ray starts; values that are already set win, ports that are taken do not."""
     env = {**VARIABLES, **os.environ, MARK: run, "LEMO_DATA": str(data)}
+    env["RAY_ADDRESS"] = "local"  # else `serve run` joins whatever cluster started last on this machine
     env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     env["RAY_SERVE_HAPROXY_STATS_PORT"] = str(free_port(int(env.get("RAY_SERVE_HAPROXY_STATS_PORT", "8404"))))
     env["RAY_SERVE_HAPROXY_METRICS_PORT"] = str(free_port(int(env.get("RAY_SERVE_HAPROXY_METRICS_PORT", "9101"))))
@@ -96,7 +98,10 @@ class House:
         return f"http://127.0.0.1:{self.http_port}"
 
     def start(self, extra: Mapping[str, str] | None = None) -> None:
-        """Raises Unavailable when a door's port is taken."""
+        """Raises DataFolderInUse when another start holds the folder, Unavailable when a door's port is taken."""
+        held = DataLock(self.data)
+        held.take()  # the stores' actor takes it for good, half a minute from now
+        held.release()
         for port in (self.http_port, self.grpc_port):
             if free_port(port) != port:
                 raise Unavailable(f"port {port} is taken. Stop what listens there, or choose: --http-port, --grpc-port")

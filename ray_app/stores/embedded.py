@@ -49,7 +49,7 @@ class DataLock:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.read(file, 500).decode() or "unknown"
+            holder = os.read(file, 500).decode() or "another start"
             os.close(file)
             raise DataFolderInUse(
                 f"data folder {self._path.parent} is in use by {holder}. "

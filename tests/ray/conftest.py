@@ -40,6 +40,11 @@ class Shop:
             self.sent[event_id] = event
         return answer
 
+    @property
+    def dashboard(self) -> str:
+        """Where Ray's own tools find this cluster."""
+        return (self.data / "dashboard.url").read_text().strip()
+
     def pids(self, words: str) -> list[psutil.Process]:
         """Processes of this start whose command line has these words."""
         found = []

@@ -17,15 +17,9 @@ BIN = Path(sys.executable).parent
 
 def submit(shop: Shop, job: str) -> subprocess.CompletedProcess[str]:
     env = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "LEMO_"))}
-    env |= {"RAY_AUTH_MODE": "token", "PATH": f"{BIN}:{env['PATH']}", "RAY_API_SERVER_ADDRESS": dashboard(shop)}
+    env |= {"RAY_AUTH_MODE": "token", "PATH": f"{BIN}:{env['PATH']}", "RAY_API_SERVER_ADDRESS": shop.dashboard}
     line = [str(BIN / "ray"), "job", "submit", "--", "python", f"jobs/{job}.py", "--tenant", "demo"]
     return subprocess.run(line, env=env, cwd=ROOT, capture_output=True, text=True, timeout=300)
-
-
-def dashboard(shop: Shop) -> str:
-    """The address that Ray printed into the log of this start."""
-    words = shop.house.log.read_text().split()
-    return next(w for w in words if w.startswith("http://127.0.0.1:8") or "http://127.0.0.1:8" in w).strip("\x1b[1m32m ").rstrip()
 
 
 def test_a_job_registers_a_version_that_goes_live(shop: Shop) -> None:

@@ -1,4 +1,4 @@
-"""kill -9 of each part under load: the answers go on or say why not, and no acknowledged behaviour is lost or doubled."""
+"""kill -9 of each part under load: answers go on or say why not; no acknowledged behaviour is lost or doubled."""
 
 from __future__ import annotations
 

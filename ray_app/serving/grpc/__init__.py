@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2
 
 from ray_app import logs
 from ray_app.clock import new_id
-from ray_app.errors import LemoError
+from ray_app.errors import BodyTooLarge, LemoError
 from ray_app.serving.app import App
 from ray_app.serving.bulk import AllRejected
 from ray_app.serving.grpc.lemo.v1 import bulk_pb2, item_pb2, recommendation_pb2
@@ -41,6 +41,8 @@ def _method(use: Use) -> Method:
             app: App = self.lemo
             tenant = await app.keys.tenant_of(_key(grpc_context))
             logs.tenant.set(tenant)
+            if request.ByteSize() > app.settings.serving.max_body_bytes:
+                raise BodyTooLarge(app.settings.serving.max_body_bytes)
             return as_message(answer, await use.call(app, tenant, as_dict(request)))
         except AllRejected as e:
             refuse(grpc_context, e)

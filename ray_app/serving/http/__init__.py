@@ -101,7 +101,7 @@ async def _body(request: Request, most: int) -> bytes:
                 break
         else:
             return bytes(body)
-    raise BodyTooLarge(f"the body is larger than {most} bytes. Send it in parts", allowed=f"{most} bytes")
+    raise BodyTooLarge(most)
 
 
 def _object(body: bytes) -> dict[str, Any]:
