@@ -191,7 +191,7 @@ def flow(w: World, name: str) -> Flow:
     events, prefix = w.settings.events, w.settings.stores.redis_prefix
     live = Live(w.registry, (EMBEDDER,))
     flows: dict[str, Callable[[], Flow]] = {
-        "items": lambda: Items(events.item_topic, prefix, w.documents, w.vectors, live.embedder_of),
+        "items": lambda: Items(events.item_topic, w.settings.stores, w.documents, w.vectors, live.embedder_of),
         "behaviors": lambda: Behaviors(events.behavior_topic, w.olap),
         "slates": lambda: Slates(events.slate_topic, w.olap),
         "hot": lambda: Hot(events.behavior_topic, prefix, w.settings.features),

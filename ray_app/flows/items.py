@@ -1,6 +1,7 @@
 """Item ingest: items to documents with a row number, a content vector, and an entry in the tenant's change feed.
 
-Promise: at least once, idempotent; an older version never overwrites a newer one; a tombstone outlives a delete.
+Promise: at least once, idempotent; an older version never overwrites a newer one; a tombstone outlives a delete for
+`tombstone_s` of the log's time.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import numpy as np
 
 from ray_app.catalog import changes, rows
 from ray_app.catalog.changes import Change
+from ray_app.config import Stores
 from ray_app.events.schema import Deleted, item_to_dict, read_item_event
 from ray_app.features.content import text
 from ray_app.flows.read import events
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from ray_app.models.base import Embedder
     from ray_app.stores.base import Documents, Vectors
 
+SWEEP_MS = 3_600_000  # between two looks for old tombstones
 EmbedderOf = Callable[[str], Awaitable["Embedder | None"]]
 
 
@@ -31,9 +34,10 @@ class Items:
     name = "items"
 
     def __init__(
-        self, topic: str, prefix: str, documents: Documents, vectors: Vectors, embedder_of: EmbedderOf
+        self, topic: str, settings: Stores, documents: Documents, vectors: Vectors, embedder_of: EmbedderOf
     ) -> None:
-        self.topic, self._prefix = topic, prefix
+        self.topic, self._prefix, self._keep_ms = topic, settings.redis_prefix, settings.tombstone_s * 1000
+        self._swept_at = 0
         self._documents, self._vectors, self._embedder_of = documents, vectors, embedder_of
 
     async def flush(self, batch: Batch) -> Sequence[Op]:
@@ -45,7 +49,13 @@ class Items:
         ops: list[Op] = []
         for tenant in sorted({t for t, _ in last}):
             ops += await self._tenant(tenant, [e for (t, _), e in last.items() if t == tenant])
+        await self._sweep(batch.entries[-1].appended_at)
         return ops
+
+    async def _sweep(self, now: int) -> None:
+        if now - self._swept_at > SWEEP_MS:
+            await self._documents.drop_tombstones(now - self._keep_ms)
+            self._swept_at = now
 
     async def _tenant(self, tenant: str, wanted: list[Item | Deleted]) -> list[Op]:
         known = await rows.assign(self._documents, tenant, [e.id for e in wanted])
