@@ -87,7 +87,7 @@ def load(env: Mapping[str, str] | None = None, file: Path | None = None) -> Sett
     """
     env = os.environ if env is None else env
     file = file or (Path(env["LEMO_CONFIG"]) if env.get("LEMO_CONFIG") else None)
-    tree: dict[str, Any] = tomllib.loads(file.read_text()) if file else {}
+    tree = _read(file) if file else {}
     for name, value in env.items():
         if name.startswith("LEMO_") and name != "LEMO_CONFIG":
             _put(tree, name, value)
@@ -97,6 +97,13 @@ def load(env: Mapping[str, str] | None = None, file: Path | None = None) -> Sett
         first = e.errors()[0]
         key = ".".join(str(p) for p in first["loc"])
         raise InvalidSettings(f"setting {key} is {first.get('input')!r}: {first['msg']}", key=key) from None
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text())
+    except (OSError, ValueError) as e:
+        raise InvalidSettings(f"the settings {file} cannot be read: {e}", key="LEMO_CONFIG") from None
 
 
 def _put(tree: dict[str, Any], name: str, value: str) -> None:

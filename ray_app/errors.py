@@ -47,10 +47,6 @@ class Unauthenticated(LemoError):
     status, code, reason = 401, "UNAUTHENTICATED", "UNAUTHENTICATED"
 
 
-class Forbidden(LemoError):
-    status, code, reason = 403, "PERMISSION_DENIED", "FORBIDDEN"
-
-
 class NotFound(LemoError):
     status, code, reason = 404, "NOT_FOUND", "NOT_FOUND"
 

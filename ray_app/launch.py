@@ -30,7 +30,8 @@ from ray_app.stores.embedded import DataLock
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "serve_config.yaml"
 MARK = "RUN_OF_LEMO"  # in the environment of every process of one start
-STOP_S = 6.0  # `serve run` has this long after SIGINT; then everything of this start is killed
+STARTED = "up.pid"  # a file of the data folder: which `lemo up` runs on it
+STOP_S = 5.0  # `serve run` has this long after SIGINT; then everything of this start is killed
 _PR_SET_PDEATHSIG = 1
 
 VARIABLES = {
@@ -106,6 +107,7 @@ class House:
             if free_port(port) != port:
                 raise Unavailable(f"port {port} is taken. Stop what listens there, or choose: --http-port, --grpc-port")
         self.log.parent.mkdir(parents=True, exist_ok=True)
+        (self.data / STARTED).write_text(f"{os.getpid()} {psutil.Process().create_time()}")
         written = self._scratch / "serve_config.yaml"
         written.write_text(yaml.safe_dump(self._config))
         env = {**environment(self.data, self._run, self._scratch), **(extra or {})}
@@ -146,6 +148,7 @@ class House:
                 p.kill()
         psutil.wait_procs(left, timeout=2)
         shutil.rmtree(self._scratch, ignore_errors=True)
+        (self.data / STARTED).unlink(missing_ok=True)
 
     def processes(self) -> list[psutil.Process]:
         """Every process of this start, found by the mark in its environment."""
@@ -153,6 +156,19 @@ class House:
 
     def _tail(self, lines: int = 25) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:]) if self.log.exists() else ""
+
+
+def end(data: Path, timeout_s: float = 20.0) -> bool | None:
+    """End what `lemo up` started on this folder: True when it has ended, None when nothing runs there."""
+    try:
+        pid, began = (data / STARTED).read_text().split()
+        found = psutil.Process(int(pid))
+        if abs(found.create_time() - float(began)) > 1.0:  # another process has got its number
+            return None
+        found.send_signal(signal.SIGTERM)
+        return not psutil.wait_procs([found], timeout_s)[1]
+    except (OSError, ValueError, psutil.NoSuchProcess):
+        return None
 
 
 def run(house: House, when_ready: Callable[[], None], extra: Mapping[str, str] | None = None) -> int:

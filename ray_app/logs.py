@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from contextvars import ContextVar
+from typing import Any
 
 import orjson
 
@@ -27,7 +28,15 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
-        return orjson.dumps({k: v for k, v in line.items() if v != ""}, default=str).decode()
+        return _json({k: v for k, v in line.items() if v != ""})
+
+
+def _json(line: dict[str, Any]) -> str:
+    try:
+        return orjson.dumps(line, default=str).decode()
+    except TypeError:  # a lone surrogate, a number beyond 64 bits, a key that is no text: everything as text
+        texts = {k: str(v).encode(errors="backslashreplace").decode() for k, v in line.items()}
+        return orjson.dumps(texts).decode()
 
 
 def start(level: str) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
 
 from ray_app.errors import InvalidField
-from ray_app.events.schema import parse_id, parse_time, refuse_unknown
+from ray_app.events.schema import is_number, parse_id, parse_time, refuse_unknown
 from ray_app.types import Item
 
 FIELDS = (
@@ -81,7 +80,7 @@ def _list(raw: Mapping[str, Any], field: str) -> tuple[str, ...]:
 def _price(value: object) -> float | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+    if not is_number(value) or value < 0:
         raise InvalidField("price", value, "a number from 0")
     return float(value)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -45,6 +46,16 @@ class Pinned:
     vectors: Matrix
     space: str
     _masks: dict[Any, Mask] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def log_price(self) -> Scores:
+        """Logarithm of one plus the price, 0 where it is not known."""
+        return np.log1p(np.nan_to_num(self.price))
+
+    @cached_property
+    def newest(self) -> Rows:
+        """Every row, the newest first; published at once: the smaller row first."""
+        return np.argsort(-self.published_at, kind="stable").astype(np.int32)
 
     def row_of(self, item_id: str) -> int | None:
         row = self.rows.get(item_id)

@@ -17,6 +17,7 @@ FIELDS = (
 )  # fmt: skip
 FLAGS = ("exclude_seen", "ranked", "from_context")
 SHARES = ("diversity", "category_share")
+MOST_ID_BYTES = 128
 MOST_CANDIDATES, MOST_QUOTA, MOST_POSITION, MOST_LISTED, MOST_BUDGET_S = 2000, 1000, 199, 1000, 10.0
 
 
@@ -39,6 +40,14 @@ def parse(raw: Mapping[str, Any], base: Scenario, channels: Sequence[str]) -> Sc
     if "hidden" in raw:
         changed["hidden"] = frozenset(parse_id("hidden", h) for h in _list("hidden", raw["hidden"]))
     return replace(base, **changed)
+
+
+def parse_scenario_id(value: object) -> str:
+    """Shorter than other ids, since each request_id carries it."""
+    id = parse_id("scenario", value)
+    if len(id.encode()) > MOST_ID_BYTES:
+        raise InvalidField("scenario", id, f"a string of 1 to {MOST_ID_BYTES} bytes")
+    return id
 
 
 def _channels(value: object, known: Sequence[str]) -> dict[str, Channel]:

@@ -55,12 +55,21 @@ class Shelf:
         self._grow(max(c.row for c in changes) + 1)
         self._available, self._category, self._type = self._available.copy(), self._category.copy(), self._type.copy()
         self._price, self._published = self._price.copy(), self._published.copy()
-        if self._pinned is not None and any(c.row < self._pinned.n for c in changes):
-            self._vectors = self._vectors.copy()
+        if self._pinned is not None:
+            self._leave_to(self._pinned, changes)
         for c in changes:
             if c.version >= self._versions[c.row]:
                 self._put(c, (made or {}).get(c.item_id) if c.space != self.space or c.vector is None else c.vector)
         self._pinned = None
+
+    def _leave_to(self, pinned: Pinned, changes: Sequence[Change]) -> None:
+        """Whoever holds `pinned` keeps what stands on its rows; what only grows behind them is shared with it."""
+        held = [c for c in changes if c.row < pinned.n]
+        if held:
+            self._vectors = self._vectors.copy()
+            self._ids, self._titles, self._bodies = self._ids.copy(), self._titles.copy(), self._bodies.copy()
+        if any(c.item_id not in self._rows for c in held):  # a row that was given, but not yet filled
+            self._rows = self._rows.copy()
 
     def replace_vectors(self, space: str, rows: Rows, vectors: Matrix) -> None:
         """The catalogue in another embedder's space: rows int32 [m], vectors float32 [m, d]; others become zero."""

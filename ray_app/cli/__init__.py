@@ -12,10 +12,11 @@ import orjson
 import typer
 
 from ray_app import config, launch
+from ray_app.catalog.tenant import DEMO, parse_tenant
 from ray_app.cli import up as ups
 from ray_app.cli.doors import demo_key, over_grpc, over_http
 from ray_app.cli.progress import bar, bars
-from ray_app.errors import LemoError, NotFound
+from ray_app.errors import InvalidSettings, LemoError, NotFound
 from ray_app.operations.load import Shop
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -33,13 +34,15 @@ Rejects = Annotated[Path | None, typer.Option(help="where refused rows go; FILE.
 @app.command()
 def up(
     data: Annotated[Path | None, typer.Option(help="file of behaviours to load when the store is empty")] = None,
-    map: Annotated[Path, typer.Option(help="how its columns are mapped")] = EXAMPLE,
+    map: Annotated[Path | None, typer.Option(help="how its columns are mapped; the example's unless set")] = None,
     http_port: Annotated[int | None, typer.Option(help="10071 unless set")] = None,
     grpc_port: Annotated[int | None, typer.Option(help="10072 unless set")] = None,
     load: Annotated[bool, typer.Option(help="load data into an empty store")] = True,
 ) -> None:
     """Start everything here and stay in the foreground; Ctrl-C ends it all."""
-    raise typer.Exit(ups.up(Shop("demo", map, data) if load else None, http_port, grpc_port))
+    if data is not None and map is None:
+        raise InvalidSettings(f"{data} needs a map that says what its columns are: make up DATA={data} MAP=my.toml")
+    raise typer.Exit(ups.up(Shop("demo", map or EXAMPLE, data) if load else None, http_port, grpc_port))
 
 
 @app.command()
@@ -49,9 +52,19 @@ def down() -> None:
 
 
 @app.command()
-def key() -> None:
-    """Print the API key of tenant demo."""
-    print(demo_key(config.load().data))
+def key(tenant: Annotated[str, typer.Option(help="another than demo gets a new key, shown this once")] = DEMO) -> None:
+    """Print the API key of tenant demo, or a new one for another tenant."""
+    if tenant == DEMO:
+        print(demo_key(config.load().data))
+        return
+    from ray_app.access.keys import Keys
+    from ray_app.wiring import open_world
+
+    async def work() -> str:
+        async with open_world(config.load()) as world:
+            return await Keys(world.documents, world.clock).create(parse_tenant(tenant))
+
+    print(asyncio.run(work()))
 
 
 @imports.command("items")
@@ -73,7 +86,6 @@ def import_behaviors(
 
 
 def _import(kind: str, file: Path, map: Path | None, tenant: str, history: bool, rejects: Path | None) -> None:
-    from ray_app.catalog.tenant import parse_tenant
     from ray_app.operations.mapping import load_map
     from ray_app.operations.move import Import
     from ray_app.wiring import open_world

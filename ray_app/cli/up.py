@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import psutil
 
 from ray_app import config, launch
 from ray_app.cli.doors import demo_key
@@ -19,8 +16,6 @@ from ray_app.operations.load import Shop
 
 if TYPE_CHECKING:
     from ray_app.wiring import World
-
-DOWN_S = 20
 
 
 def up(shop: Shop | None, http_port: int | None = None, grpc_port: int | None = None) -> int:
@@ -68,20 +63,6 @@ def follow_job(name: str, args: Sequence[str]) -> Iterator[str]:
 
 def down(data: Path) -> int:
     """End what `lemo up` started on this folder; the exit status."""
-    found = [p for p in psutil.process_iter() if _is_up(p, data)]
-    for p in found:
-        p.send_signal(signal.SIGTERM)
-    _, left = psutil.wait_procs(found, timeout=DOWN_S)
-    print(f"ended what ran on {data}" if found else f"nothing runs on {data}")
-    return 1 if left else 0
-
-
-def _is_up(p: psutil.Process, data: Path) -> bool:
-    """A `lemo up` of this folder; its children carry other command lines."""
-    try:
-        words, env = p.cmdline(), p.environ()
-        named = env.get("LEMO_DATA")
-        folder = Path(named) if named else Path(".lemo")
-        return "up" in words and any(w.endswith("/lemo") for w in words) and (Path(p.cwd()) / folder) == data
-    except (psutil.Error, OSError):
-        return False
+    ended = launch.end(data)
+    print({None: f"nothing runs on {data}", True: f"ended what ran on {data}", False: f"{data} is still in use"}[ended])
+    return 1 if ended is False else 0

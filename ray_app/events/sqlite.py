@@ -20,6 +20,7 @@ from ray_app.events.base import Appended, Entry, Logged, PositionLost, partition
 
 T = TypeVar("T")
 CHUNK = 1000  # entries in a transaction: a writer never holds the file for long
+RETAIN_EVERY = 256  # transactions of a topic
 POLL_S = 0.02  # another process's append is seen within this
 
 SCHEMA = """
@@ -42,13 +43,13 @@ class SqliteLog:
         self._path, self._n, self._clock, self._retention_s = path, partitions, clock, retention_s
         self._thread = ThreadPoolExecutor(1, "event-log")
         self._connection: sqlite3.Connection | None = None
-        self._appends = 0
+        self._appends: dict[str, int] = defaultdict(int)
 
     async def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
         def call() -> T:
             try:
                 return work(self._open())
-            except sqlite3.Error as e:
+            except (sqlite3.Error, OSError) as e:
                 self._connection = None
                 raise Unavailable(f"the event log {self._path} cannot be used: {e}. Nothing was written") from e
 
@@ -95,8 +96,8 @@ class SqliteLog:
         return [Appended(topic, r[1], r[2]) for r in rows]
 
     def _retain(self, c: sqlite3.Connection, topic: str, now: int) -> None:
-        self._appends += 1
-        if self._retention_s is None or self._appends % 256:
+        self._appends[topic] += 1  # by topic: of two that take turns, one would never be the 256th
+        if self._retention_s is None or self._appends[topic] % RETAIN_EVERY:
             return
         gone: dict[int, int] = defaultdict(int)
         before = now - int(self._retention_s * 1000)

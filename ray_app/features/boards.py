@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,12 +20,13 @@ if TYPE_CHECKING:
 
 DAYS = (1, 3, 7, 14, 30)
 DAY_MS = 86_400_000
-WEEK = DAYS.index(7)
+WEEK, FORTNIGHT = DAYS.index(7), DAYS.index(14)
 
 
 @dataclass(frozen=True)
 class Board:
-    """`windows` float32 [len(DAYS), n]: sums of behaviour weights by row."""
+    """`windows` float32 [len(DAYS), n]: sums of behaviour weights by row. What is derived from it is the same for
+    every visitor, and is made once."""
 
     windows: Matrix
 
@@ -37,10 +39,29 @@ class Board:
             return Board(self.windows[:, :n])
         return Board(np.pad(self.windows, ((0, 0), (0, n - have))))
 
-    @property
+    @cached_property
     def hot(self) -> Scores:
         """The last week, ties broken by the last month."""
         return np.asarray(self.windows[WEEK] + 1e-3 * self.windows[-1], np.float32)
+
+    @cached_property
+    def hottest(self) -> Rows:
+        """Every row that is hot at all, best first; equal scores: the smaller row first."""
+        some = np.flatnonzero(self.hot > 0)
+        return some[np.argsort(-self.hot[some], kind="stable")].astype(np.int32)
+
+    @cached_property
+    def lift(self) -> Scores:
+        """Root of one plus the last fortnight's sum."""
+        return np.sqrt(1.0 + self.windows[FORTNIGHT])
+
+    @cached_property
+    def popularity(self) -> Matrix:
+        """float32 [n, 2 len(DAYS) - 1]: logarithms of the sums, and whether the shorter of two windows runs ahead of
+        the longer."""
+        logs = np.log1p(self.windows)
+        scaled = [np.log1p(self.windows[k + 1] * (DAYS[k] / DAYS[k + 1])) for k in range(len(DAYS) - 1)]
+        return np.stack([*logs, *(logs[k] - scaled[k] for k in range(len(DAYS) - 1))], axis=1)
 
 
 def windows(rows: Rows, at: NDArray[np.int64], weights: Scores, now: int, n: int) -> Matrix:
@@ -87,14 +108,15 @@ class Boards:
         self._boards: dict[str, Board] = {}
 
     def of(self, tenant: str, n: int) -> Board:
-        board = self._boards.get(tenant)
-        return (board or Board(np.zeros((len(DAYS), 0), np.float32))).covering(n)
+        board = self._boards.get(tenant) or Board(np.zeros((len(DAYS), 0), np.float32))
+        self._boards[tenant] = found = board.covering(n)
+        return found
 
     async def refresh(self, tenant: str, rows_of: Mapping[str, int], n: int, now: int) -> None:
         """`rows_of`: item id -> row, of the shelf with n rows."""
         buckets = self._buckets.setdefault(tenant, _Buckets())
         oldest = (now // 1000 - self._settings.hot_keep_s) // self._settings.hot_bucket_s
-        changed = await self._changed(tenant, buckets)
+        changed, place = await self._changed(tenant, buckets)
         for bucket in [b for b in buckets.sums if b < oldest]:
             del buckets.sums[bucket]
         wanted = sorted(b for b in changed if b >= oldest)
@@ -103,19 +125,20 @@ class Boards:
                 pipe.hgetall(hot.key(self._prefix, tenant, hot.ALL, b))
             for b, held in zip(wanted, await pipe.execute(), strict=True):
                 buckets.put(b, held)
+        buckets.place = place  # last: what could not be read is named again the next time
         self._boards[tenant] = Board(buckets.windows(rows_of, n, now, self._settings.hot_bucket_s))
 
-    async def _changed(self, tenant: str, buckets: _Buckets) -> set[int]:
-        """Buckets named by the feed since the last call; all of them the first time and when the feed was trimmed."""
+    async def _changed(self, tenant: str, buckets: _Buckets) -> tuple[set[int], bytes]:
+        """Buckets named by the feed since the last call, and its end; all of them the first time and when the feed
+        was trimmed."""
         feed = hot.feed(self._prefix, tenant)
         if buckets.place and (buckets.place == b"0-0" or await self._redis.xrange(feed, buckets.place, buckets.place)):
             found: Any = await self._redis.xread({feed: buckets.place})
             entries = found[0][1] if found else []
-            if entries:
-                buckets.place = entries[-1][0]
-            return {b for _, fields in entries for b in orjson.loads(fields[b"buckets"])}
+            changed = {b for _, fields in entries for b in orjson.loads(fields[b"buckets"])}
+            return changed, entries[-1][0] if entries else buckets.place
         newest: Any = await self._redis.xrevrange(feed, count=1)
-        buckets.place = newest[0][0] if newest else b"0-0"
         pattern = hot.key(self._prefix, tenant, hot.ALL, 0).removesuffix("0") + "*"
         buckets.sums.clear()
-        return {int(k.rsplit(b":", 1)[1]) async for k in self._redis.scan_iter(pattern, count=1000)}
+        every = {int(k.rsplit(b":", 1)[1]) async for k in self._redis.scan_iter(pattern, count=1000)}
+        return every, newest[0][0] if newest else b"0-0"

@@ -40,12 +40,13 @@ def view(visitor: Visitor, rows: Rows, found: Mapping[str, Scored], merged: Scor
     columns = [_place(found.get(c), rows, moment.pinned.n) for c in CHANNELS]
     for name in ("item_cf", "content"):
         columns += _score(found.get(name), rows, moment.pinned.n)
-    columns.append(100.0 * merged)
-    columns += _popularity(rows, moment.board)
-    columns += _item(visitor, rows, moment)
+    columns += [100.0 * merged, *moment.board.popularity[rows].T, *_item(visitor, rows, moment)]
     columns += _kinship(visitor, rows, moment.pinned)
     columns.append(np.full(len(rows), np.log1p(len(visitor.seen)), np.float32))
-    return np.stack(columns, axis=1).astype(np.float32, copy=False)
+    whole = np.empty((len(rows), len(columns)), np.float32)
+    for k, column in enumerate(columns):
+        whole[:, k] = column
+    return whole
 
 
 def _place(found: Scored | None, rows: Rows, n: int) -> Scores:
@@ -64,18 +65,11 @@ def _score(found: Scored | None, rows: Rows, n: int) -> list[Scores]:
     return [np.log1p(mine), mine / max(float(found.scores[0]), 1e-9)]
 
 
-def _popularity(rows: Rows, board: Board) -> list[Scores]:
-    """Sums per window, and whether the shorter of two windows runs ahead of the longer."""
-    logs = np.log1p(board.windows[:, rows])
-    scaled = [np.log1p(board.windows[k + 1, rows] * (DAYS[k] / DAYS[k + 1])) for k in range(len(DAYS) - 1)]
-    return [*logs, *(logs[k] - scaled[k] for k in range(len(DAYS) - 1))]
-
-
 def _item(visitor: Visitor, rows: Rows, moment: Moment) -> list[Scores]:
     pinned = moment.pinned
     age = np.log1p(np.maximum(moment.now - pinned.published_at[rows], 0) / DAY_MS).astype(np.float32)
-    price = np.log1p(np.nan_to_num(pinned.price[rows]))
-    usual, say = np.log1p(np.nan_to_num(pinned.price[visitor.recent])), visitor.interest(MEMORY_S)
+    price = pinned.log_price[rows]
+    usual, say = pinned.log_price[visitor.recent], visitor.interest(MEMORY_S)
     above = price - np.float32((usual * say).sum() / say.sum()) if len(say) else np.zeros(len(rows), np.float32)
     return [age, price, above, np.abs(above)]
 

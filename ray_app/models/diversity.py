@@ -16,11 +16,11 @@ def mmr(relevance: Scores, vectors: Matrix, n: int, diversity: float) -> Rows:
     if diversity <= 0 or m == 0:
         return np.argsort(-relevance, kind="stable")[:n].astype(np.int32)
     worth = (1 - diversity) * relevance
-    nearest = np.zeros(m, np.float32)
+    alike = diversity * (vectors @ vectors.T)
+    nearest, left = np.zeros(m, np.float32), np.empty(m, np.float32)
     picked = np.empty(n, np.int32)
     for k in range(n):
-        best = int(np.argmax(worth - diversity * nearest))
-        picked[k] = best
+        picked[k] = best = int(np.subtract(worth, nearest, out=left).argmax())
         worth[best] = -np.inf
-        np.maximum(nearest, vectors @ vectors[best], out=nearest)
+        np.maximum(nearest, alike[best], out=nearest)
     return picked

@@ -30,7 +30,10 @@ class TextEmbedder:
 
     @classmethod
     def fit(cls, texts: Sequence[str], size: int = 128) -> TextEmbedder:
-        """At most `size` dimensions: fewer for fewer texts. Latent semantic analysis (Deerwester et al., 1990)."""
+        """At most `size` dimensions: fewer for fewer texts; of texts without a common word no word is known.
+
+        Latent semantic analysis (Deerwester et al., 1990).
+        """
         from scipy.sparse.linalg import svds
 
         counts = _counts(texts)
@@ -38,6 +41,8 @@ class TextEmbedder:
         idf = np.where(known > 1, np.log((1.0 + len(texts)) / (1.0 + known)) + 1.0, 0.0)
         weighed = _unit(counts.multiply(idf[None, :]).tocsr())
         size = max(1, min(size, len(texts) - 1, BUCKETS - 1))
+        if not weighed.count_nonzero():  # no two texts share a word: there is no direction to find
+            return cls(np.zeros((BUCKETS, size), np.float32))
         _, _, directions = svds(weighed, size, random_state=np.random.default_rng(0))
         sign = np.sign(directions[np.arange(size), np.abs(directions).argmax(axis=1)])
         return cls(np.ascontiguousarray((directions * sign[:, None]).T * idf[:, None], np.float32))

@@ -10,6 +10,13 @@ from numpy.typing import NDArray
 from ray_app.types import Mask, Rows, Scores
 
 
+def first(order: Rows, n: int, allowed: Mask) -> Rows:
+    """The first n allowed rows of `order`, int32; fewer when there are no more."""
+    near = order[: 4 * n]
+    found = near[allowed[near]]
+    return (found if len(found) >= n else order[allowed[order]])[:n]
+
+
 def top(scores: NDArray[Any], n: int, allowed: Mask) -> tuple[Rows, Scores]:
     """At most n allowed rows with a score above 0, best first; equal scores: the smaller row first.
 
@@ -18,7 +25,9 @@ def top(scores: NDArray[Any], n: int, allowed: Mask) -> tuple[Rows, Scores]:
     rows = np.flatnonzero((scores > 0) & allowed)
     found = scores[rows]
     if len(rows) > n:
-        keep = np.argpartition(-found, n - 1)[:n]
+        least = np.partition(found, len(found) - n)[len(found) - n]
+        above, equal = np.flatnonzero(found > least), np.flatnonzero(found == least)
+        keep = np.concatenate([above, equal[: n - len(above)]])
         rows, found = rows[keep], found[keep]
     order = np.lexsort((rows, -found))
     return rows[order].astype(np.int32), found[order].astype(np.float32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -38,32 +39,26 @@ def kind_of(file: Path) -> str:
 
 
 def _csv(file: Path) -> Iterator[Batch]:
-    """Every value as text; a row with too few or too many cells comes with a cell "" that says so."""
+    """Every value as text; a row with too many cells has a cell "" more, one with too few has None. Bytes that are no
+    UTF-8 come as lone surrogates, which no field of ours may hold. Raises InvalidSettings for a quote without end."""
     import csv
 
     with _open(file) as lines:
-        reader = csv.DictReader((line.decode("utf-8-sig") for line in lines), restkey="", restval=None)
-        batch: Batch = []
-        for row in reader:
-            batch.append(cast(dict[str, Any], row))
-            if len(batch) == BATCH:
-                yield batch
-                batch = []
-        if batch:
-            yield batch
+        reader = csv.DictReader((line.decode("utf-8-sig", "surrogateescape") for line in lines), restkey="")
+        try:
+            yield from _batched(cast(Iterator[dict[str, Any]], reader))
+        except csv.Error as e:
+            raise InvalidSettings(f"{file} cannot be read as CSV from line {reader.line_num + 1} on: {e}") from None
 
 
 def _lines(file: Path) -> Iterator[Batch]:
     with _open(file) as lines:
-        batch: Batch = []
-        for line in lines:
-            if line.strip():
-                batch.append(_object(line))
-            if len(batch) == BATCH:
-                yield batch
-                batch = []
-        if batch:
-            yield batch
+        yield from _batched(_object(line) for line in lines if line.strip())
+
+
+def _batched(rows: Iterator[dict[str, Any]]) -> Iterator[Batch]:
+    while batch := list(islice(rows, BATCH)):
+        yield batch
 
 
 def _object(line: bytes) -> dict[str, Any]:

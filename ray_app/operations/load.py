@@ -61,8 +61,8 @@ async def load(stores: Stores, shop: Shop, tell: Tell, told: Callable[[str], Tol
     """Import everything and wait until the flows have applied it."""
     shift: int | None = None
     sources = list(shop.sources())
-    for mapped, file in reversed(sources):  # the dates of the orders decide how far all dates move
-        if mapped.section.shift_to_yesterday:
+    for mapped, file in sources:  # the dates of the behaviours decide how far all dates move
+        if mapped.kind == "behaviors" and mapped.section.shift_to_yesterday:
             shift = await _import(stores, shop.tenant, mapped, file).shift()
     done: list[tuple[str, Progress]] = []
     for mapped, file in sources:

@@ -17,6 +17,7 @@ from ray_app.events import schema
 
 Row = Mapping[str, Any]
 KINDS = {"items": item.FIELDS, "behaviors": schema.FIELDS}
+IDS = ("event_id", "user_id", "session_id", "item_id", "request_id")
 NUMBERS = ("price", "value")
 COUNTS = ("position", "version")
 TIMES = ("occurred_at", "published_at")
@@ -83,6 +84,12 @@ def load_map(file: Path | None, kind: str) -> Map:
         first = e.errors()[0]
         key = ".".join(str(p) for p in first["loc"])
         raise InvalidSettings(f"the map {file} has {kind}.{key}: {first['msg']}", key=key) from None
+    if section.shift_to_yesterday and (kind != "behaviors" or "{" in section.columns.get("occurred_at", "")):
+        raise InvalidSettings(
+            f"the map {file} has {kind}.shift_to_yesterday; allowed: under [behaviors], whose dates move all others, "
+            "and where occurred_at is a column, not a template",
+            key="shift_to_yesterday",
+        )
     unknown = (set(section.columns) | set(section.constants)) - set(KINDS[kind])
     if unknown or set(tree) - set(KINDS):
         name = sorted(unknown or set(tree) - set(KINDS))[0]
@@ -92,7 +99,12 @@ def load_map(file: Path | None, kind: str) -> Map:
 
 
 def typed(fields: dict[str, Any]) -> dict[str, Any]:
-    """Text of a CSV as the numbers and lists that the API takes; what cannot be one stays, to be refused by name."""
+    """Text of a CSV as the numbers and lists that the API takes, and ids that JSON or Parquet hold as numbers as text;
+    what cannot be one stays, to be refused by name."""
+    for name in IDS:
+        value = fields.get(name)
+        if isinstance(value, int) and not isinstance(value, bool):
+            fields[name] = str(value)
     for name in (*NUMBERS, *COUNTS):
         value = fields.get(name)
         if isinstance(value, str):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -16,7 +17,7 @@ from ray_app.catalog import item
 from ray_app.errors import InvalidField, LemoError
 from ray_app.events.base import Appended, Entry
 from ray_app.events.schema import DAY_MS, behavior_entry, item_entry, parse_behavior
-from ray_app.operations.files import BATCH, batches
+from ray_app.operations.files import BATCH, batches, kind_of
 from ray_app.operations.mapping import TIMES, Map, typed
 from ray_app.operations.stores import Target
 
@@ -26,13 +27,14 @@ Told = Callable[[int, int, int], None]
 @dataclass(frozen=True)
 class Progress:
     """How far an import of one file with one map has come; `shift_ms` was decided when it began. `ends`: the last
-    position written, by partition."""
+    position written, by partition. `pending`: where the log ended when a batch was begun that is not finished."""
 
     rows: int = 0
     rejected: int = 0
     shift_ms: int = 0
     done: bool = False
     ends: dict[str, int] = field(default_factory=dict)
+    pending: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -54,14 +56,15 @@ class Import:
 
     def place(self) -> Path:
         """Where the progress is kept, so that the same import goes on where it was cut off."""
+        kind_of(self.file)  # says what is wrong with a file that is absent or of an unknown kind
         stat = self.file.stat()
-        what = [str(self.file.resolve()), stat.st_size, stat.st_mtime_ns, self.tenant, self.map.kind]
+        what = [str(self.file.resolve()), stat.st_size, stat.st_mtime_ns, self.tenant, self.map.kind, self.history]
         name = sha256(orjson.dumps([*what, self.map.section.model_dump()])).hexdigest()[:16]
         return self.stores.settings.data / "imports" / f"{name}.json"
 
     async def run(self, told: Told = lambda rows, rejected, total: None) -> Progress:
-        """Append every good row. `told(rows, rejected, total)` after each batch. A batch that was cut off is sent
-        again with the same ids, which changes nothing."""
+        """Append every good row. `told(rows, rejected, total)` after each batch. Of a batch that was cut off, what the
+        log has already is not sent again: flows know a repeated id for ten minutes only."""
         place, progress = self.place(), self.begun()
         total, last = await asyncio.to_thread(self._look)
         if progress is None:
@@ -74,15 +77,31 @@ class Import:
             if number <= progress.rows:
                 continue
             entries, bad = await asyncio.to_thread(self._parse, batch, number - len(batch), read, progress.shift_ms)
-            appended = await self.stores.log.append(self.topic, entries)
+            sent = await self._sent(progress.pending)
+            progress = replace(progress, pending=progress.pending or await self._log_ends())
+            _save(place, progress)
+            appended = await self.stores.log.append(self.topic, [e for e in entries if e.body not in sent])
             _write_rejects(self.rejects, bad)
-            ends = _ends(progress.ends, appended)
-            progress = replace(progress, rows=number, rejected=progress.rejected + len(bad), ends=ends)
+            ends = _ends(progress.ends, [*sent.values(), *appended])
+            progress = replace(progress, rows=number, rejected=progress.rejected + len(bad), ends=ends, pending={})
             _save(place, progress)
             told(progress.rows, progress.rejected, max(total, number))
         progress = replace(progress, done=True)
         _save(place, progress)
         return progress
+
+    async def _log_ends(self) -> dict[str, int]:
+        log = self.stores.log
+        return {str(p): await log.end(self.topic, p) for p in range(await log.partitions(self.topic))}
+
+    async def _sent(self, pending: dict[str, int]) -> dict[bytes, Appended]:
+        """What stands in the log since `pending`, by its bytes."""
+        found: dict[bytes, Appended] = {}
+        for partition, position in pending.items():
+            while entries := await self.stores.log.read(self.topic, int(partition), position, BATCH):
+                found |= {e.body: Appended(e.topic, e.partition, e.position) for e in entries}
+                position = entries[-1].position + 1
+        return found
 
     def begun(self) -> Progress | None:
         """How far this import has come; None before its first batch."""
@@ -103,9 +122,7 @@ class Import:
                 if "" in row:
                     raise InvalidField("row", row[""], "as many cells as the header has, or one JSON object a line")
                 fields = typed(read(row, number))
-                for name in TIMES:
-                    if name in fields:
-                        fields[name] = fixed(fields[name])
+                fields |= {name: fixed(fields[name]) for name in TIMES if name in fields}
                 entries.append(self._entry(fields, now))
             except LemoError as e:
                 bad.append(
@@ -162,7 +179,7 @@ def _times(format: str | None, shift_ms: int) -> Callable[[object], object]:
 
 def _time(value: object, format: str | None, shift_ms: int) -> object:
     try:
-        if isinstance(value, str) and value.isdigit():
+        if isinstance(value, str) and value.isdigit() and not format:
             return int(value) + shift_ms
         if isinstance(value, str):
             at = datetime.strptime(value, format) if format else datetime.fromisoformat(value)
@@ -206,4 +223,5 @@ def _write_rejects(file: Path, bad: list[dict[str, Any]]) -> None:
 
 def _lines(bad: list[dict[str, Any]]) -> Iterator[bytes]:
     for one in bad:
-        yield orjson.dumps(one, option=orjson.OPT_APPEND_NEWLINE, default=str)
+        text = json.dumps(one, default=str, ensure_ascii=False)
+        yield text.encode(errors="replace") + b"\n"  # and not by orjson: what was refused may be no UTF-8

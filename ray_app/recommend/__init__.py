@@ -120,7 +120,7 @@ class Recommender:
         models: Models,
         budget: Budget,
     ) -> tuple[Placed, ...]:
-        """The slate's items: what was picked, then pins, then what fills up to n."""
+        """The slate's items: what was picked and the pins, what fills up to n, and then each pin at its position."""
         allowed, fresh = masks
         rows = pin(ranked.picked, allowed, n, scenario, moment.pinned)
         pins = {moment.pinned.row_of(x.item_id) for x in scenario.pins}
@@ -129,7 +129,7 @@ class Recommender:
         seen = fallback.fill(rows, n, allowed, moment)
         if len(seen):
             budget.degraded.append(Degraded("recall", "nothing unseen is left: seen items fill the slate"))
-        rows = np.concatenate([rows, seen]).astype(np.int32)
+        rows = pin(np.concatenate([rows, seen]).astype(np.int32), allowed, n, scenario, moment.pinned)
         named = channels_of(rows, ranked.candidates, scenario)
         extra = {**dict.fromkeys(filled.tolist(), "fallback"), **dict.fromkeys(seen.tolist(), "seen")}
         reasons = Reasons(rows, visitor, moment.pinned, models.recallers)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ray_app.errors import InvalidField
-from ray_app.events.schema import parse_id, refuse_unknown
+from ray_app.events.schema import is_number, parse_id, refuse_unknown
 
 FIELDS = ("scenario", "user_id", "session_id", "n", "context_item_id", "filters", "exclude", "debug")
 FILTER_FIELDS = ("item_id", "type", "category", "tags", "price", "published_at")
@@ -97,10 +96,9 @@ def _filter(i: int, raw: object) -> Filter:
 
 
 def _value(name: str, field: str, op: str, value: object) -> str | float | bool:
-    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     free = field.startswith("attributes.")
-    if number and (free or field in ORDERED):
-        return float(value)  # type: ignore[arg-type]
+    if is_number(value) and (free or field in ORDERED):
+        return float(value)
     if op in ("gte", "lte"):
         if field not in ORDERED and not free:
             raise InvalidField(name.replace(".value", ".op"), op, "gte and lte on price, published_at, attributes")

@@ -7,13 +7,11 @@ from types import MappingProxyType
 
 import numpy as np
 
-from ray_app.features.boards import DAYS
 from ray_app.features.view import MEMORY_S, Moment
-from ray_app.models.top import top
+from ray_app.models.top import first, top
 from ray_app.types import Mask, Scored, Visitor
 
 Find = Callable[[Visitor, int, Mask, Moment], Scored]
-FORTNIGHT = DAYS.index(14)
 
 
 def content(visitor: Visitor, n: int, allowed: Mask, moment: Moment) -> Scored:
@@ -22,14 +20,15 @@ def content(visitor: Visitor, n: int, allowed: Mask, moment: Moment) -> Scored:
     if not vectors.shape[1] or not len(recent):
         return _none("content")
     like = vectors @ (visitor.interest(MEMORY_S) @ vectors[recent])
-    lifted = np.maximum(like, 0.0) * np.sqrt(1.0 + moment.board.windows[FORTNIGHT])
+    lifted = np.maximum(like, 0.0) * moment.board.lift
     lifted[recent[:1] if visitor.context is not None else recent[:0]] = 0.0
     return Scored("content", *top(lifted, n, allowed))
 
 
 def hot(visitor: Visitor, n: int, allowed: Mask, moment: Moment) -> Scored:
     """The last week's sums."""
-    return Scored("hot", *top(moment.board.hot, n, allowed))
+    rows = first(moment.board.hottest, n, allowed)
+    return Scored("hot", rows, moment.board.hot[rows])
 
 
 def hot_category(visitor: Visitor, n: int, allowed: Mask, moment: Moment) -> Scored:
@@ -43,8 +42,9 @@ def hot_category(visitor: Visitor, n: int, allowed: Mask, moment: Moment) -> Sco
 
 def new(visitor: Visitor, n: int, allowed: Mask, moment: Moment) -> Scored:
     """Newest first: the score is 1 for this moment and one half for a week ago."""
-    age_days = np.maximum(moment.now - moment.pinned.published_at, 0) / 86_400_000
-    return Scored("new", *top(1.0 / (1.0 + age_days / 7.0), n, allowed))
+    rows = first(moment.pinned.newest, n, allowed)
+    age_days = np.maximum(moment.now - moment.pinned.published_at[rows], 0) / 86_400_000
+    return Scored("new", rows, (1.0 / (1.0 + age_days / 7.0)).astype(np.float32))
 
 
 def buy_again(visitor: Visitor, n: int, allowed: Mask, moment: Moment) -> Scored:

@@ -10,8 +10,10 @@ from ray_app.types import Mask, Rows
 
 def fill(rows: Rows, n: int, allowed: Mask, moment: Moment) -> Rows:
     """Rows that complete `rows` to n: int32, only allowed ones that are not there yet; fewer when there are no more."""
+    if len(rows) >= n:
+        return np.zeros(0, np.int32)
     free = allowed.copy()
     free[rows] = False
     left = np.flatnonzero(free)
     order = np.lexsort((left, -moment.pinned.published_at[left], -moment.board.hot[left]))
-    return left[order][: max(0, n - len(rows))].astype(np.int32)
+    return left[order][: n - len(rows)].astype(np.int32)

@@ -27,13 +27,13 @@ PLAIN = {
 
 def channels_of(rows: Rows, candidates: Candidates, scenario: Scenario) -> dict[int, tuple[str, ...]]:
     """By row the channels that found it, the one that said most first."""
-    said: dict[int, list[tuple[float, str]]] = {int(r): [] for r in rows}
+    said: list[list[tuple[float, str]]] = [[] for _ in rows]
     for name, scored in candidates.found.items():
         weight = scenario.channels[name].weight
-        places = np.flatnonzero(np.isin(scored.rows, rows))
-        for place in places.tolist():
-            said[int(scored.rows[place])].append((-weight / (SOFTEN + place), name))
-    return {row: tuple(name for _, name in sorted(votes)) for row, votes in said.items()}
+        places, at = np.nonzero(scored.rows[:, None] == rows)
+        for place, k in zip(places.tolist(), at.tolist(), strict=True):
+            said[k].append((-weight / (SOFTEN + place), name))
+    return {row: tuple(name for _, name in sorted(votes)) for row, votes in zip(rows.tolist(), said, strict=True)}
 
 
 class Reasons:

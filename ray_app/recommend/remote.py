@@ -82,4 +82,11 @@ async def _within(
         )
         return None
     channel.breaker.succeeded()
-    return found
+    return _allowed(found, allowed)
+
+
+def _allowed(found: Scored, allowed: Mask) -> Scored:
+    """Another process may be behind, or ahead, of the shelf that this request has pinned."""
+    keep = (found.rows >= 0) & (found.rows < len(allowed))
+    keep[keep] = allowed[found.rows[keep]]
+    return Scored(found.channel, found.rows[keep], found.scores[keep])

@@ -16,12 +16,15 @@ LEAST = 60
 
 
 def rerank(rows: Rows, scores: Scores, n: int, scenario: Scenario, pinned: Pinned) -> Rows:
-    """At most n of `rows` int32 [m], in the order to show. scores float32 [m]. Falls short of n rather than break
-    a cap only when the caller has nothing else: what the caps left out comes last."""
-    best = np.argsort(-scores, kind="stable")[: max(LEAST, POOL * n)]
+    """At most n of `rows` int32 [m], in the order to show. scores float32 [m]. A cap is broken only when nothing else
+    is left: what the caps left out comes last."""
+    best = np.argsort(-scores, kind="stable")
     rows, scores = rows[best], scores[best]
-    order = mmr(_relevance(scores), pinned.vectors[rows], len(rows) if n * 2 > len(rows) else n * 2, scenario.diversity)
-    return _capped(rows[order], n, scenario.category_share, pinned)
+    pool = rows[: max(LEAST, POOL * n)]
+    order = mmr(_relevance(scores[: len(pool)]), pinned.vectors[pool], 2 * n, scenario.diversity)
+    left = np.ones(len(rows), np.bool_)
+    left[order] = False
+    return _capped(np.concatenate([rows[order], rows[left]]), n, scenario.category_share, pinned)
 
 
 def pin(rows: Rows, allowed: Mask, n: int, scenario: Scenario, pinned: Pinned) -> Rows:

@@ -55,7 +55,7 @@ class Registry:
         before = await self.live(tenant, version.name)
         if before is not None and before.id == version.id:
             return before
-        raised = move(version, Status.LIVE)
+        raised = version if version.status is Status.LIVE else move(version, Status.LIVE)  # a cut promotion goes on
         await self._write(tenant, raised)
         pointer = Document(version.name, self._clock.now(), {"id": version.id})
         await self._documents.upsert(tenant, LIVE, [pointer])
@@ -66,7 +66,7 @@ class Registry:
     async def get(self, tenant: str, name: str, id: str) -> Version:
         found = await self._documents.get(tenant, VERSIONS, f"{name}/{id}")
         if found is None:
-            raise NotFound(f"tenant {tenant!r} has no version {id!r} of {name!r}. List them: lemo model list")
+            raise NotFound(f"tenant {tenant!r} has no version {id!r} of {name!r}", field="version", value=id)
         return from_body(found.body)
 
     async def live(self, tenant: str, name: str) -> Version | None:

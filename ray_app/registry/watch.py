@@ -8,7 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ray_app.errors import LemoError
+import numpy as np
+
+from ray_app.errors import LemoError, Unavailable
 from ray_app.models.base import Embedder, Ranker, Recaller
 from ray_app.registry.registry import Registry
 from ray_app.registry.version import Version
@@ -64,7 +66,9 @@ class Live:
             version = await self._registry.get(tenant, name, id)
             arrays = await self._registry.load(tenant, version)
             models = await asyncio.to_thread(_with, models, version, arrays)
-        except (LemoError, KeyError, ValueError) as e:
+        except Unavailable:  # the store's fault and not the version's: it is tried again
+            raise
+        except Exception as e:  # whatever a foreign artifact can raise: what is live must go on
             self._refused.add((tenant, name, id))
             logger.error(
                 "a version cannot be served; what was live goes on", extra={"version": id, "why": str(e)[:300]}
@@ -97,6 +101,7 @@ def _with(models: Models, version: Version, arrays: Mapping[str, object]) -> Mod
     from ray_app.models.ranker import DenseRanker
 
     ranker = DenseRanker.load(version.id, version.about["features"], NAMES, arrays)  # type: ignore[arg-type]
+    ranker.score(np.zeros((1, len(NAMES)), np.float32))
     return replace(models, ranker=ranker, versions=versions)
 
 

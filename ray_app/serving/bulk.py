@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from ray_app.errors import InvalidField, LemoError
+from redis.exceptions import RedisError
+
+from ray_app.errors import InvalidField, LemoError, Unavailable
 from ray_app.events.base import Appended, Entry, EventLog
 from ray_app.serving.app import App
 from ray_app.streams.applied import wait_applied
@@ -71,9 +74,15 @@ async def append(log: EventLog, topic: str, entries: Sequence[Entry]) -> list[Ap
     return await log.append(topic, entries) if entries else []
 
 
-async def wait_readable(app: App, flow: str, appended: Sequence[Appended]) -> None:
-    """Raises NotYetReadable when `flow` has not applied what was appended within WAIT_S."""
-    if not await wait_applied(app.redis, app.settings.stores.redis_prefix, (flow,), appended, WAIT_S):
-        raise NotYetReadable(
-            f"the write is accepted and kept, but cannot be read after {WAIT_S:g} s: flow {flow!r} is behind"
-        )
+async def wait_readable(app: App, tenant: str, flow: str, appended: Sequence[Appended]) -> None:
+    """Until `flow` has applied what was appended, and this replica's shelf has it. Raises NotYetReadable when that
+    takes longer than WAIT_S or cannot be seen, since the state store is away."""
+    try:
+        async with asyncio.timeout(WAIT_S):
+            if not await wait_applied(app.redis, app.settings.stores.redis_prefix, (flow,), appended, WAIT_S):
+                raise TimeoutError
+            if flow == "items":
+                await app.shelves.caught_up(tenant)
+    except (TimeoutError, RedisError, OSError, Unavailable) as e:
+        why = f"flow {flow!r} is behind" if isinstance(e, TimeoutError) else f"a store is away: {type(e).__name__}"
+        raise NotYetReadable(f"the write is accepted and kept, but cannot be read yet: {why}") from None

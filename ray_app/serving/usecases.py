@@ -75,8 +75,7 @@ async def upsert_items(app: App, tenant: str, raw: Ask) -> Answer:
     found = sort("items", raw.get("items"), lambda one: item.parse(one, tenant, now))
     appended = await append(app.log, app.settings.events.item_topic, [item_entry(i) for i in found.accepted])
     if parse_flag("wait", raw.get("wait")) and appended:
-        await wait_readable(app, "items", appended)
-        await app.shelves.caught_up(tenant)
+        await wait_readable(app, tenant, "items", appended)
     return found.answer()
 
 
@@ -92,9 +91,9 @@ async def list_items(app: App, tenant: str, raw: Ask) -> Answer:
     refuse_unknown(raw, ("limit", "after", "category", "type"))
     limit = parse_count("limit", raw.get("limit", 100), MOST_LISTED)
     where = [Where(f, "eq", raw[f]) for f in ("category", "type") if raw.get(f) is not None]
-    found = await app.documents.find(tenant, "items", where, limit, str(raw.get("after") or ""))
-    answer: Answer = {"items": [item.public(d.body) for d in found]}
-    return {**answer, "next": found[-1].id} if len(found) == limit else answer
+    found = await app.documents.find(tenant, "items", where, limit + 1, str(raw.get("after") or ""))
+    answer: Answer = {"items": [item.public(d.body) for d in found[:limit]]}
+    return {**answer, "next": found[limit - 1].id} if len(found) > limit else answer
 
 
 async def delete_item(app: App, tenant: str, raw: Ask) -> Answer:
@@ -103,8 +102,7 @@ async def delete_item(app: App, tenant: str, raw: Ask) -> Answer:
     entry = delete_entry(tenant, id, item.parse_version(raw.get("version"), app.clock.now()))
     appended = await app.log.append(app.settings.events.item_topic, [entry])
     if parse_flag("wait", raw.get("wait")):
-        await wait_readable(app, "items", appended)
-        await app.shelves.caught_up(tenant)
+        await wait_readable(app, tenant, "items", appended)
     return {"accepted": 1, "rejected": []}
 
 
@@ -115,7 +113,7 @@ async def track_behaviors(app: App, tenant: str, raw: Ask) -> Answer:
     entries = [behavior_entry(b) for b in found.accepted]
     appended = await append(app.log, app.settings.events.behavior_topic, entries)
     if parse_flag("wait", raw.get("wait")) and appended:
-        await wait_readable(app, "profile", appended)
+        await wait_readable(app, tenant, "profile", appended)
     return found.answer()
 
 
@@ -141,7 +139,9 @@ async def list_scenarios(app: App, tenant: str, raw: Ask) -> Answer:
 async def put_scenario(app: App, tenant: str, raw: Ask) -> Answer:
     """A new one begins as `home`; a replica sees the change within a second."""
     fields = dict(raw)
-    id = parse_id("scenario", fields.pop("scenario"))
+    id = scenario_body.parse_scenario_id(fields.pop("scenario"))
+    if fields.pop("id", id) != id:
+        raise InvalidField("id", raw["id"], f"{id!r}, as in the path, or none")
     known = {s.id: s for s in await app.scenarios.list(tenant)}
     base = known.get(id) or replace(known["home"], id=id, title=id)
     made = scenario_body.parse(fields, base, KNOWN)

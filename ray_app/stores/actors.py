@@ -23,8 +23,9 @@ class LocalStores:
     def __init__(self, settings: Settings) -> None:
         if len([n for n in ray.nodes() if n["Alive"]]) > 1:
             raise Unavailable(
-                "embedded stores serve one node, and this cluster has more. Set LEMO_STORES_MONGODB_URL, "
-                "LEMO_STORES_REDIS_URL, LEMO_STORES_MILVUS_URL, LEMO_STORES_CLICKHOUSE_URL, LEMO_EVENTS_KAFKA_URL"
+                "embedded stores serve one node, and this cluster has more. A cluster of several needs served ones: "
+                "LEMO_STORES_MONGODB_URL, LEMO_STORES_REDIS_URL, LEMO_STORES_MILVUS_URL, LEMO_STORES_CLICKHOUSE_URL, "
+                "LEMO_EVENTS_KAFKA_URL, of which this version has adapters for Redis and ClickHouse. Use one node"
             )
         self._settings = settings
         self._embedded = Embedded(settings.data)

@@ -38,11 +38,11 @@ class Olap:
         return await self._do(lambda c: list(c.query(sql, parameters=dict(parameters or {})).named_results()))
 
     async def columns(self, sql: str, parameters: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """The same as numpy arrays by column name, for many rows; {} when there are none: the names come with the rows."""
+        """The same as numpy arrays by column name, for many rows; {} when there are none: names come with the rows."""
 
         def work(c: Client) -> dict[str, Any]:
             found = c.query(sql, parameters=dict(parameters or {}), column_oriented=True)
-            return {name: np.asarray(c) for name, c in zip(found.column_names, found.result_columns)}
+            return {name: np.asarray(c) for name, c in zip(found.column_names, found.result_columns, strict=False)}
 
         return await self._do(work)
 

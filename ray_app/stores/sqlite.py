@@ -41,7 +41,7 @@ class SqliteFile:
         def call() -> T:
             try:
                 return work(self._open())
-            except sqlite3.Error as e:
+            except (sqlite3.Error, OSError) as e:
                 self._connection = None
                 raise Unavailable(f"the store {self._path} cannot be used: {e}") from e
 

@@ -12,13 +12,14 @@ from redis.exceptions import RedisError
 
 from ray_app.clock import Clock
 from ray_app.config import Streams
-from ray_app.errors import LemoError
+from ray_app.errors import Unavailable
 from ray_app.streams.flow import Loop
 from ray_app.streams.partitions import Leases
 
 logger = logging.getLogger(__name__)
-MOST_WAIT_S = 5.0
+FIRST_WAIT_S, MOST_WAIT_S = 0.1, 5.0
 IDLE_S = 0.2
+AWAY = (Unavailable, RedisError, OSError)  # a store does not answer
 
 
 @dataclass(frozen=True)
@@ -61,22 +62,33 @@ class Engine:
         asyncio.run(self._run(name, make))
 
     async def _run(self, name: str, make: Make) -> None:
-        runnable, wait_s = make(), 0.1
+        runnable, wait_s = make(), FIRST_WAIT_S
         reader = _Reader(runnable, self._settings, self._clock)
         while not self._ending.is_set():
             try:
                 await reader.turn()
-                wait_s = 0.1
-            except (LemoError, RedisError, OSError) as e:
+                wait_s = FIRST_WAIT_S
+                continue
+            except AWAY as e:
                 logger.warning("a flow waits for its stores", extra={"flow": name, "why": str(e)[:300]})
-                await self._pause(wait_s)
-                wait_s = min(MOST_WAIT_S, wait_s * 2)
-                reader.forget()
+            except Exception:
+                logger.exception("a flow failed and tries again", extra={"flow": name})
+            await self._pause(wait_s)
+            wait_s = min(MOST_WAIT_S, wait_s * 2)
+            reader.forget()
         await reader.leave()
         await runnable.close()
 
     async def _pause(self, seconds: float) -> None:
         await asyncio.to_thread(self._ending.wait, seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A partition waits `until`, by the monotonic clock, `wait_s` after its last failure."""
+
+    until: float
+    wait_s: float
 
 
 class _Reader:
@@ -85,24 +97,44 @@ class _Reader:
     def __init__(self, runnable: Runnable, settings: Streams, clock: Clock) -> None:
         self._r, self._settings, self._clock = runnable, settings, clock
         self._positions: dict[int, int] = {}
+        self._held_back: dict[int, _Held] = {}
         self._renew_at = 0.0
 
     async def turn(self) -> None:
         """Renew the leases when due, then one step in each partition of ours."""
-        loop = self._r.loop
         if self._clock.monotonic() >= self._renew_at:
             await self._renew()
         moved = False
-        for p, at in list(self._positions.items()):
-            self._positions[p] = await loop.step(p, at, self._settings.batch, 0.0)
-            moved |= self._positions[p] != at
+        for p in self._ready():
+            moved |= await self._step(p)
         if not moved:
             await self._idle()
+
+    def _ready(self) -> list[int]:
+        now = self._clock.monotonic()
+        return [p for p in self._positions if p not in self._held_back or self._held_back[p].until <= now]
+
+    async def _step(self, p: int) -> bool:
+        """True when it moved. An error of ours holds this partition back and no other: it keeps its place, since a
+        dead letter would lose what a corrected flow can read."""
+        at = self._positions[p]
+        try:
+            self._positions[p] = await self._r.loop.step(p, at, self._settings.batch, 0.0)
+        except AWAY:
+            raise
+        except Exception:
+            wait_s = min(MOST_WAIT_S, self._held_back[p].wait_s * 2 if p in self._held_back else FIRST_WAIT_S)
+            self._held_back[p] = _Held(self._clock.monotonic() + wait_s, wait_s)
+            where = {"flow": self._r.loop.flow.name, "partition": p, "position": at}
+            logger.exception("a flow failed; its partition keeps its place and is tried again", extra=where)
+            return False
+        self._held_back.pop(p, None)
+        return self._positions[p] != at
 
     async def _idle(self) -> None:
         """Wait for the first entry in any partition of ours."""
         log, topic = self._r.loop.log, self._r.loop.flow.topic
-        reads = [asyncio.ensure_future(log.read(topic, p, at, 1, IDLE_S)) for p, at in self._positions.items()]
+        reads = [asyncio.ensure_future(log.read(topic, p, self._positions[p], 1, IDLE_S)) for p in self._ready()]
         if not reads:
             await asyncio.sleep(IDLE_S)
             return
@@ -124,6 +156,7 @@ class _Reader:
     def forget(self) -> None:
         """After a failure: read the leases and positions again."""
         self._positions.clear()
+        self._held_back.clear()
         self._renew_at = 0.0
 
     async def leave(self) -> None:

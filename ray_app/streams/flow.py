@@ -95,7 +95,9 @@ class Loop:
     async def _skip(self, partition: int, position: int, lost: PositionLost) -> int:
         """Entries lost to retention are reported and skipped: waiting would not bring them back."""
         logger.error(lost.message, extra={"flow": self.flow.name, **lost.metadata})
-        return await self.state.advance(self.flow.topic, partition, (position, lost.first), 0, ())
+        at = await self.state.advance(self.flow.topic, partition, (position, lost.first), 0, ())
+        await self.log.tell_group(self.group, self.flow.topic, partition, at)
+        return at
 
     async def _bury(self, batch: Batch) -> None:
         if not batch.bad:

@@ -25,6 +25,7 @@ from ray_app.training.stores import Stores, catalogue, history
 
 K = 20
 DAY_MS = 86_400_000
+SMALL = Network()
 SLICES = 5
 LEAST_USERS = 20  # with something taken, in each slice
 
@@ -35,7 +36,7 @@ class How:
 
     scenario: Scenario = HOME
     label_days: int = 14
-    network: Network = Network()
+    network: Network = SMALL
 
 
 @dataclass(frozen=True)

@@ -1,28 +1,30 @@
-"""One chDB server for the session: it takes about a second to start."""
+"""Several processes that write to one file at once."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from ray_app.stores.embedded import _free, http_up
+
+def _run_at_once(source: str, file: Path, writers: int) -> None:
+    """`source` in several processes, each with `file` and its number. They print a line when they could begin, and
+    begin when they read one. Fails when one of them fails."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    several = [subprocess.Popen([sys.executable, "-c", source, str(file), str(n)], **pipes) for n in range(writers)]  # type: ignore[call-overload]
+    for one in several:
+        one.stdout.readline()
+    for one in several:
+        one.stdin.write("\n")
+        one.stdin.flush()
+    for one in several:
+        one.communicate(timeout=60)
+    assert [one.returncode for one in several] == [0] * writers
 
 
-@pytest.fixture(scope="session")
-def clickhouse_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    port = _free(0)
-    folder = tmp_path_factory.mktemp("clickhouse")
-    line = [sys.executable, "-m", "ray_app.stores.chdb_server", "--path", str(folder / "db"), "--port", str(port)]
-    process = subprocess.Popen(line, stdin=subprocess.DEVNULL)
-    deadline = time.monotonic() + 30
-    while not http_up(port):
-        assert process.poll() is None, "the chDB server ended at its start"
-        assert time.monotonic() < deadline, "the chDB server does not answer"
-        time.sleep(0.02)  # a poll of another process, not a race
-    yield f"http://127.0.0.1:{port}"
-    process.kill()
-    process.wait()
+@pytest.fixture
+def run_at_once() -> Callable[[str, Path, int], None]:
+    return _run_at_once

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -184,27 +183,32 @@ async def test_sqlite_that_cannot_be_read_is_unavailable_and_recovers(tmp_path: 
     await documents.close()
 
 
-def _write(path: Path, writer: int) -> None:
-    async def work() -> None:
-        documents = SqliteDocuments(path, FixedClock())
-        for n in range(20):
-            first = await documents.next_number("t", "rows", 50)
-            await documents.upsert("t", "items", [doc(f"{first + k}", n, writer=writer) for k in range(50)])
-            await documents.upsert("t", "items", [doc("shared", writer * 100 + n, writer=writer)])
-        await documents.close()
+WRITER = """
+import asyncio, pathlib, sys
+from ray_app.clock import FixedClock
+from ray_app.stores.base import Document
+from ray_app.stores.sqlite import SqliteDocuments
 
-    asyncio.run(work())
+async def work(path, writer):
+    documents = SqliteDocuments(pathlib.Path(path), FixedClock())
+    print("ready", flush=True)
+    sys.stdin.readline()
+    for n in range(20):
+        first = await documents.next_number("t", "rows", 50)
+        batch = [Document(str(first + k), n, {"writer": writer}) for k in range(50)]
+        await documents.upsert("t", "items", batch)
+        await documents.upsert("t", "items", [Document("shared", writer * 100 + n, {"writer": writer})])
+    await documents.close()
+
+asyncio.run(work(sys.argv[1], int(sys.argv[2])))
+"""
 
 
-async def test_several_processes_write_one_sqlite_file(tmp_path: Path, clock: FixedClock) -> None:
+async def test_several_processes_write_one_sqlite_file(
+    tmp_path: Path, clock: FixedClock, run_at_once: Callable[..., None]
+) -> None:
     """They open it at the same moment, before it exists."""
-    spawn = multiprocessing.get_context("spawn")
-    writers = [spawn.Process(target=_write, args=(tmp_path / "d.db", n)) for n in range(4)]
-    for w in writers:
-        w.start()
-    for w in writers:
-        await asyncio.to_thread(w.join, 60)
-    assert [w.exitcode for w in writers] == [0, 0, 0, 0]
+    run_at_once(WRITER, tmp_path / "d.db", writers=4)
     documents = SqliteDocuments(tmp_path / "d.db", clock)
     assert await documents.number("t", "rows") == 4 * 20 * 50
     assert await documents.count("t", "items") == 4 * 20 * 50 + 1

@@ -21,6 +21,7 @@ from ray_app.serving.grpc.messages import as_dict, as_message
 from ray_app.serving.usecases import USES, Use
 
 logger = logging.getLogger(__name__)
+MOST_SHOWN = 10  # rejections in the details: a header is no place for a thousand
 Method = Callable[..., Awaitable[Message]]
 ANSWERS: Mapping[str, type[Message]] = {
     "Recommend": recommendation_pb2.RecommendResponse,
@@ -45,8 +46,7 @@ def _method(use: Use) -> Method:
                 raise BodyTooLarge(app.settings.serving.max_body_bytes)
             return as_message(answer, await use.call(app, tenant, as_dict(request)))
         except AllRejected as e:
-            refuse(grpc_context, e)
-            return as_message(answer, e.answer)
+            refuse(grpc_context, e, as_message(answer, {**e.answer, "rejected": e.answer["rejected"][:MOST_SHOWN]}))
         except LemoError as e:
             refuse(grpc_context, e)
         except Exception:
@@ -64,12 +64,15 @@ def _key(context: Any) -> str | None:
     return sent.get("x-api-key") or (token.strip() if scheme.lower() == "bearer" else None)
 
 
-def refuse(context: Any, e: LemoError) -> None:
-    """Status and message, and an ErrorInfo with the same reason and metadata that HTTP answers."""
+def refuse(context: Any, e: LemoError, answer: Message | None = None) -> None:
+    """Status and message, an ErrorInfo with the same reason and metadata that HTTP answers, and the answer itself as
+    a second detail, since gRPC drops the message of a call that failed."""
     code = grpc.StatusCode[e.code]
     info = error_details_pb2.ErrorInfo(reason=e.reason, domain="lemo", metadata=_ascii(e.metadata))
     status = status_pb2.Status(code=code.value[0], message=e.message)
     status.details.add().Pack(info)
+    if answer is not None:
+        status.details.add().Pack(answer)
     context.set_code(code)
     context.set_details(e.message)
     context.set_trailing_metadata([("reason", e.reason), ("grpc-status-details-bin", status.SerializeToString())])

@@ -1,0 +1,209 @@
+"""The gate: a model that is worse, or that cannot be judged, never goes live."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from ray_app.catalog.pinned import Pinned
+from ray_app.clock import FixedClock
+from ray_app.config import Settings, load
+from ray_app.events.schema import item_to_dict
+from ray_app.features.view import NAMES
+from ray_app.registry.registry import Registry
+from ray_app.registry.version import Version
+from ray_app.registry.watch import EMBEDDER, ITEM_CF, RANKER, Live, Models
+from ray_app.stores.base import Document
+from ray_app.stores.blobs import Blobs
+from ray_app.stores.memory import MemoryDocuments
+from ray_app.stores.sqlite_faiss import SqliteVectors
+from ray_app.training.embed import embed
+from ray_app.training.fit import Network
+from ray_app.training.history import History, from_columns
+from ray_app.training.similarity import similarity
+from ray_app.training.train import How, K, Refused, fit_ranker
+from tests.unit.make import DAY_MS, NOW, TENANT, item, shelf
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+ITEMS, USERS, DAYS = 80, 60, 70
+WORDS = ("red", "green", "blue", "tea", "cup", "pot", "bowl", "spoon")
+
+
+def quiet(line: str) -> None:
+    """A job's lines go nowhere."""
+
+
+def columns(per_user: int = 25, noise: float = 0.15) -> dict[str, Any]:
+    """Each user buys in one of eight groups of ten items, and now and then anywhere."""
+    drawn = np.random.default_rng(5)
+    n = USERS * per_user
+    users = np.repeat(np.arange(USERS), per_user)
+    group = users % 8
+    rows = np.where(drawn.random(n) < noise, drawn.integers(0, ITEMS, n), group * 10 + drawn.integers(0, 10, n))
+    at = NOW - drawn.choice(DAYS * DAY_MS, n, replace=False)
+    order = np.argsort(at)
+    return {
+        "visitor": np.array([f"u:{u}" for u in users])[order], "item_id": np.array([f"i{r}" for r in rows])[order],
+        "type": np.array(["purchase"] * n), "occurred_at": at[order],
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def pinned() -> Pinned:
+    return shelf([item(f"i{k}", category=f"c{k % 5}", published_at=NOW - 90 * DAY_MS) for k in range(ITEMS)]).pin()
+
+
+@pytest.fixture(scope="module")
+def known(pinned: Pinned) -> History:
+    return from_columns(columns(), pinned.rows, pinned.n)
+
+
+HARDLY_LEARNING = How(network=Network((), epochs=1, learning_rate=2e-3))
+LEARNING = How(network=Network((), epochs=20, learning_rate=2e-2))
+
+
+NONE = Models()
+
+
+def refused(
+    known: History, pinned: Pinned, how: How = LEARNING, live: Models = NONE, before: Version | None = None
+) -> Refused:
+    with pytest.raises(Refused) as found:
+        fit_ranker(known, pinned, live, how, before=before)
+    return found.value
+
+
+def test_what_beats_popularity_is_fitted_with_its_honest_figures(known: History, pinned: Pinned) -> None:
+    found = fit_ranker(known, pinned, Models(), LEARNING)
+    assert found.ranker.names == NAMES
+    assert found.metrics[f"ndcg@{K}"] > found.metrics[f"popularity_ndcg@{K}"] > 0
+    assert found.evaluated_from == int(known.events.at[-1]) + 1 - 14 * DAY_MS
+
+
+def test_what_is_no_better_than_popularity_is_refused_with_the_figures(known: History, pinned: Pinned) -> None:
+    found = refused(known, pinned, HARDLY_LEARNING)
+    assert "is not above popularity's" in str(found)
+    assert found.metrics[f"ndcg@{K}"] <= found.metrics[f"popularity_ndcg@{K}"]
+
+
+def version(until: int, ndcg: float) -> Version:
+    return Version(RANKER, "1", 0, {}, metrics={f"ndcg@{K}": ndcg}, about={"until": until})
+
+
+def test_what_is_below_the_live_version_on_a_slice_that_neither_saw_is_refused(known: History, pinned: Pinned) -> None:
+    live = fit_ranker(known, pinned, Models(), LEARNING)
+    less = How(network=Network((), epochs=2, learning_rate=1e-2))
+    worse = fit_ranker(known, pinned, NONE, less).metrics
+    assert worse[f"popularity_ndcg@{K}"] < worse[f"ndcg@{K}"] < live.metrics[f"ndcg@{K}"]
+    found = refused(known, pinned, less, Models(ranker=live.ranker), version(0, 0.0))
+    assert f"ndcg@{K} {worse[f'ndcg@{K}']:.4f} is below the live version's bar" in str(found)
+
+
+def test_a_live_version_that_saw_the_slice_is_the_bar_by_its_own_figure(known: History, pinned: Pinned) -> None:
+    live = fit_ranker(known, pinned, Models(), LEARNING)
+    own, seen = live.metrics[f"ndcg@{K}"], int(known.events.at[-1])
+    models = Models(ranker=live.ranker)
+    assert fit_ranker(known, pinned, models, LEARNING, before=version(seen, own)).metrics == live.metrics
+    found = refused(known, pinned, LEARNING, models, version(seen, own / 0.8 + 0.01))
+    assert f"is below the live version's bar {0.8 * (own / 0.8 + 0.01):.4f}" in str(found)
+
+
+@pytest.mark.parametrize("events", [0, 1, 200])
+def test_too_little_history_is_refused_with_what_is_needed(pinned: Pinned, events: int) -> None:
+    few = {k: v[len(v) - events :] for k, v in columns().items()}
+    found = refused(from_columns(few, pinned.rows, pinned.n), pinned)
+    assert "no behaviours yet" in str(found) or "at least 20 visitors" in str(found)
+
+
+@dataclass
+class Told:
+    """The analytics store as training reads it: the columns of one query."""
+
+    found: Mapping[str, Any]
+
+    async def columns(self, sql: str, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+        keep = self.found["occurred_at"] < parameters["before"] if self.found else []
+        return {k: v[keep] for k, v in self.found.items()}
+
+
+@dataclass
+class World:
+    settings: Settings
+    clock: FixedClock
+    documents: MemoryDocuments
+    vectors: SqliteVectors
+    redis: Redis
+    olap: Any
+    registry: Registry
+
+
+@pytest.fixture
+async def world(clock: FixedClock, documents: MemoryDocuments, redis: Redis, tmp_path: Path) -> AsyncIterator[World]:
+    for k in range(ITEMS):
+        one = item(f"i{k}", title=f"{WORDS[k // 10]} {WORDS[k % 8]}", published_at=NOW - 90 * DAY_MS)
+        await documents.upsert(TENANT, "items", [Document(one.id, 1, {**item_to_dict(one), "row": k})])
+    await documents.next_number(TENANT, "rows", ITEMS)
+    vectors = SqliteVectors(tmp_path / "v.db")
+    yield World(
+        load({"LEMO_DATA": str(tmp_path)}), clock, documents, vectors, redis, Told(columns()),
+        Registry(documents, Blobs(tmp_path / "blobs"), clock),
+    )  # fmt: skip
+    await vectors.close()
+
+
+async def test_neighbours_go_live_and_a_worse_fit_leaves_them(world: World, clock: FixedClock) -> None:
+    first = await similarity(world, TENANT, quiet)
+    assert first.version is not None
+    assert first.metrics["recall@20"] > 0.2
+    drawn = np.random.default_rng(0)
+    world.olap = Told({**columns(), "item_id": np.array([f"i{r}" for r in drawn.integers(0, ITEMS, USERS * 25)])})
+    clock.pass_s(1)
+    second = await similarity(world, TENANT, quiet)
+    assert second.version is None
+    assert "is below 70% of the live version's" in second.why
+    assert await world.registry.live_ids(TENANT) == {ITEM_CF: first.version}
+
+
+@pytest.mark.parametrize(
+    ("found", "why"),
+    [
+        ({}, "there are no behaviours yet"),
+        ({k: v[:1] for k, v in columns().items()}, "no two items have a visitor in common"),
+    ],
+)
+async def test_neighbours_of_hardly_anything_are_refused(world: World, found: dict[str, Any], why: str) -> None:
+    world.olap = Told(found)
+    report = await similarity(world, TENANT, quiet)
+    assert (report.version, report.why) == (None, why)
+    assert "What was live stays" in str(report)
+    assert await world.registry.live_ids(TENANT) == {}
+
+
+async def test_an_embedder_goes_live_with_a_vector_for_every_item(world: World) -> None:
+    report = await embed(world, TENANT, quiet, size=8)
+    watch = Live(world.registry)
+    models = await watch.refresh(TENANT)
+    assert models.versions == {EMBEDDER: report.version}
+    assert models.embedder is not None
+    rows, vectors = await world.vectors.load(TENANT, models.embedder.version)
+    assert rows.tolist() == list(range(ITEMS))
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-4)
+
+
+@pytest.mark.parametrize(("titles", "why"), [
+    (["one"], "1 items are too few to fit on"), (["alpha", "beta", "gamma"], "less than 50% of the items got a vector"),
+])  # fmt: skip
+async def test_an_embedder_of_hardly_anything_is_refused(world: World, titles: list[str], why: str) -> None:
+    for k, title in enumerate(titles):
+        one = item(f"i{k}", title=title, tenant="small")
+        await world.documents.upsert("small", "items", [Document(one.id, 1, {**item_to_dict(one), "row": k})])
+    report = await embed(world, "small", quiet)
+    assert (report.version, report.why) == (None, why)
+    assert await world.registry.live_ids("small") == {}
