@@ -24,7 +24,7 @@ class JsonLines(logging.Formatter):
             "message": record.getMessage(),
             "request_id": request_id.get(),
             "tenant": tenant.get(),
-            **{k: v for k, v in record.__dict__.items() if k not in _STANDARD},
+            **{k: v for k, v in record.__dict__.items() if k not in _STANDARD and not k.startswith("_")},
         }
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)

@@ -1,6 +1,6 @@
 """The embedded event log: one SQLite file, (topic, partition, dense position, appended_at, key, body).
 
-`synchronous=FULL`: an acknowledged write survives a power cut, at about a millisecond a transaction.
+It is durable: an acknowledged write survives a power cut.
 """
 
 from __future__ import annotations
@@ -9,14 +9,13 @@ import asyncio
 import sqlite3
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from ray_app.clock import Clock
-from ray_app.errors import Unavailable
 from ray_app.events.base import Appended, Entry, Logged, PositionLost, partition_of
+from ray_app.sqlite import SqliteFile
 
 T = TypeVar("T")
 CHUNK = 1000  # entries in a transaction: a writer never holds the file for long
@@ -40,59 +39,33 @@ class SqliteLog:
     """Several processes may open one file. Retention removes what is older than `retention_s`."""
 
     def __init__(self, path: Path, partitions: int, clock: Clock, retention_s: float | None = None) -> None:
-        self._path, self._n, self._clock, self._retention_s = path, partitions, clock, retention_s
-        self._thread = ThreadPoolExecutor(1, "event-log")
-        self._connection: sqlite3.Connection | None = None
+        self._file = SqliteFile(path, SCHEMA, durable=True)
+        self._n, self._clock, self._retention_s = partitions, clock, retention_s
         self._appends: dict[str, int] = defaultdict(int)
-
-    async def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        def call() -> T:
-            try:
-                return work(self._open())
-            except (sqlite3.Error, OSError) as e:
-                self._connection = None
-                raise Unavailable(f"the event log {self._path} cannot be used: {e}. Nothing was written") from e
-
-        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
-
-    def _open(self) -> sqlite3.Connection:
-        if self._connection is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(self._path, timeout=10, isolation_level=None)
-            self._connection.execute("PRAGMA journal_mode=WAL")
-            self._connection.execute("PRAGMA synchronous=FULL")
-            self._connection.executescript(SCHEMA)
-        return self._connection
 
     async def append(self, topic: str, entries: Sequence[Entry]) -> list[Appended]:
         done: list[Appended] = []
         for at in range(0, len(entries), CHUNK):
             chunk = entries[at : at + CHUNK]
-            done += await self._do(lambda c, chunk=chunk: self._append(c, topic, chunk))  # type: ignore[misc]
+            done += await self._file.write(lambda c, chunk=chunk: self._append(c, topic, chunk))  # type: ignore[misc]
         return done
 
     def _append(self, c: sqlite3.Connection, topic: str, entries: Sequence[Entry]) -> list[Appended]:
         now, rows = self._clock.now(), []
         ends: dict[int, tuple[int, int]] = {}
-        c.execute("BEGIN IMMEDIATE")
-        try:
-            for e in entries:
-                p = partition_of(e.key, self._n)
-                position, at = ends.get(p) or _end(c, topic, p)
-                at = max(at, now)
-                rows.append((topic, p, position, at, e.key, e.body))
-                ends[p] = (position + 1, at)
-            c.executemany("INSERT INTO entries VALUES (?,?,?,?,?,?)", rows)
-            c.executemany(
-                "INSERT INTO ends (topic, partition, position, appended_at) VALUES (?,?,?,?) "
-                "ON CONFLICT DO UPDATE SET position = excluded.position, appended_at = excluded.appended_at",
-                [(topic, p, position, at) for p, (position, at) in ends.items()],
-            )
-            self._retain(c, topic, now)
-            c.execute("COMMIT")
-        except BaseException:
-            c.execute("ROLLBACK")
-            raise
+        for e in entries:
+            p = partition_of(e.key, self._n)
+            position, at = ends.get(p) or _end(c, topic, p)
+            at = max(at, now)
+            rows.append((topic, p, position, at, e.key, e.body))
+            ends[p] = (position + 1, at)
+        c.executemany("INSERT INTO entries VALUES (?,?,?,?,?,?)", rows)
+        c.executemany(
+            "INSERT INTO ends (topic, partition, position, appended_at) VALUES (?,?,?,?) "
+            "ON CONFLICT DO UPDATE SET position = excluded.position, appended_at = excluded.appended_at",
+            [(topic, p, position, at) for p, (position, at) in ends.items()],
+        )
+        self._retain(c, topic, now)
         return [Appended(topic, r[1], r[2]) for r in rows]
 
     def _retain(self, c: sqlite3.Connection, topic: str, now: int) -> None:
@@ -116,34 +89,28 @@ class SqliteLog:
     async def read(self, topic: str, partition: int, position: int, limit: int, wait_s: float = 0.0) -> list[Logged]:
         deadline = time.monotonic() + wait_s
         while True:
-            found = await self._do(lambda c: _read(c, topic, partition, position, limit))
+            found = await self._file.do(lambda c: _read(c, topic, partition, position, limit))
             if found or time.monotonic() >= deadline:
                 return found
             await asyncio.sleep(POLL_S)
 
     async def first(self, topic: str, partition: int) -> int:
-        return await self._do(lambda c: _first(c, topic, partition))
+        return await self._file.do(lambda c: _first(c, topic, partition))
 
     async def end(self, topic: str, partition: int) -> int:
-        return (await self._do(lambda c: _end(c, topic, partition)))[0]
+        return (await self._file.do(lambda c: _end(c, topic, partition)))[0]
 
     async def tell_group(self, group: str, topic: str, partition: int, position: int) -> None:
         line = (group, topic, partition, position)
-        await self._do(lambda c: c.execute("INSERT OR REPLACE INTO told VALUES (?,?,?,?)", line))
+        await self._file.do(lambda c: c.execute("INSERT OR REPLACE INTO told VALUES (?,?,?,?)", line))
 
     async def told(self, group: str, topic: str, partition: int) -> int:
         query = "SELECT position FROM told WHERE groupname=? AND topic=? AND partition=?"
-        row = await self._do(lambda c: c.execute(query, (group, topic, partition)).fetchone())
+        row = await self._file.do(lambda c: c.execute(query, (group, topic, partition)).fetchone())
         return int(row[0]) if row else 0
 
     async def close(self) -> None:
-        def call() -> None:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
-
-        await asyncio.get_running_loop().run_in_executor(self._thread, call)
-        self._thread.shutdown()
+        await self._file.close()
 
 
 def _end(c: sqlite3.Connection, topic: str, partition: int) -> tuple[int, int]:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import orjson
 
 from ray_app.clock import Clock
-from ray_app.errors import Unavailable
+from ray_app.sqlite import SqliteFile
 from ray_app.stores.base import Document, Outcome, Where
 
-T = TypeVar("T")
 CHUNK = 1000
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS documents (
@@ -25,60 +22,6 @@ CREATE INDEX IF NOT EXISTS tombstones ON documents (written_at) WHERE deleted = 
 CREATE TABLE IF NOT EXISTS counters (tenant TEXT, name TEXT, next INTEGER, PRIMARY KEY (tenant, name)) WITHOUT ROWID;
 """
 COMPARE = {"eq": "=", "gte": ">=", "lte": "<="}
-
-
-class SqliteFile:
-    """One SQLite file in WAL mode behind one thread, so that no event loop is ever blocked."""
-
-    def __init__(self, path: Path, schema: str) -> None:
-        self._path, self._schema = path, schema
-        self._thread = ThreadPoolExecutor(1, path.stem)
-        self._connection: sqlite3.Connection | None = None
-
-    async def do(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Raises Unavailable when the file cannot be used."""
-
-        def call() -> T:
-            try:
-                return work(self._open())
-            except (sqlite3.Error, OSError) as e:
-                self._connection = None
-                raise Unavailable(f"the store {self._path} cannot be used: {e}") from e
-
-        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
-
-    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """`work` in one transaction. IMMEDIATE: a deferred one fails with "locked" when two writers meet."""
-
-        def call(c: sqlite3.Connection) -> T:
-            c.execute("BEGIN IMMEDIATE")
-            try:
-                done = work(c)
-            except BaseException:
-                c.execute("ROLLBACK")
-                raise
-            c.execute("COMMIT")
-            return done
-
-        return await self.do(call)
-
-    def _open(self) -> sqlite3.Connection:
-        if self._connection is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(self._path, timeout=10, isolation_level=None)
-            self._connection.execute("PRAGMA journal_mode=WAL")
-            self._connection.execute("PRAGMA synchronous=NORMAL")  # the event log is the truth, and it is FULL
-            self._connection.executescript(self._schema)
-        return self._connection
-
-    async def close(self) -> None:
-        def call() -> None:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
-
-        await asyncio.get_running_loop().run_in_executor(self._thread, call)
-        self._thread.shutdown()
 
 
 class SqliteDocuments:

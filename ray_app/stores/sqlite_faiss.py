@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ray_app.stores.sqlite import SqliteFile
+from ray_app.sqlite import SqliteFile
 from ray_app.types import Mask, Matrix, Rows, Scores
 
 SCHEMA = """

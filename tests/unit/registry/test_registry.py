@@ -125,7 +125,7 @@ async def test_names_and_tenants_are_apart(registry: Registry) -> None:
     assert [v.id for v in await registry.list("t", "m")] == [version.id]
     assert await registry.live("u", "m") is None
     assert await registry.live("t", "o") is None
-    with pytest.raises(NotFound, match="lemo model list"):
+    with pytest.raises(NotFound, match="has no version"):
         await registry.get("u", "m", version.id)
 
 
