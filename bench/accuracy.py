@@ -56,7 +56,8 @@ def check_evaluator(state: Past, lists: Lists, tool: Path) -> float | None:
     if not tool.exists():
         return None
     spec = importlib.util.spec_from_file_location("eval_topn", tool)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     train = {u: v.seen.tolist() for u, v in state.visitors.items()}
@@ -97,7 +98,8 @@ def main() -> None:
     difference = check_evaluator(state, lists, Path(__file__).parents[2] / "shared" / "tools" / "eval_topn.py")
     print(f"end to end is {ratio:.3f} x merged (floor 1.08); evaluators differ by {difference}")
     summary = {"users": len(state.wanted), "ratio": ratio, "evaluator_difference": difference,
-               "seconds": round(time.monotonic() - began, 1), "recall@20": {k: v["recall@20"] for k, v in figures.items()},
+               "seconds": round(time.monotonic() - began, 1),
+               "recall@20": {k: v["recall@20"] for k, v in figures.items()},
                "ndcg@20": {k: v["ndcg@20"] for k, v in figures.items()}}  # fmt: skip
     print(json.dumps(summary))
     assert np.isfinite(ratio)

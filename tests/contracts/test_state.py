@@ -67,14 +67,15 @@ async def test_only_commands_of_redis_6_2_are_there(client: Redis) -> None:
     assert (await client.info("server"))["redis_version"].startswith("6.2.")
 
 
-async def test_acknowledged_writes_are_there_after_kill_9(client: Redis, redis_server: Any) -> None:
-    pipe: Any = client.pipeline(transaction=False)
+async def test_a_transaction_is_there_whole_or_not_at_all_after_kill_9(client: Redis, redis_server: Any) -> None:
+    """With fsync every second a busy disk may cost the last two: flows then find an older position and replay."""
+    pipe: Any = client.pipeline(transaction=True)
     for n in range(1000):
         pipe.set(f"k{n}", n)
     await pipe.execute()
     redis_server.kill()
     redis_server.start()
-    assert await client.dbsize() == 1000  # the same client, over a new connection
+    assert await client.dbsize() in (0, 1000)  # the same client, over a new connection
 
 
 async def test_a_server_that_is_away_is_an_error_at_once_and_not_a_hang(client: Redis, redis_server: Any) -> None:
