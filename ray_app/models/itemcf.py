@@ -47,6 +47,7 @@ class ItemCF:
         votes = sp.csr_matrix((decay, (history.users, history.rows)), shape)
         votes.sum_duplicates()
         votes.data = np.minimum(votes.data, 1.0)
+        votes.eliminate_zeros()  # what was refused
         share = 1.0 / np.sqrt(np.maximum(np.asarray(votes.sum(axis=1)).ravel(), 1.0))
         votes = (sp.diags(share) @ votes).tocsr()
         size = np.asarray(votes.multiply(votes).sum(axis=0)).ravel()

@@ -11,6 +11,7 @@ import numpy as np
 from ray_app.catalog.pinned import Pinned
 from ray_app.catalog.scenario import Scenario
 from ray_app.clock import FixedClock
+from ray_app.config import Features
 from ray_app.features.boards import Board, windows
 from ray_app.features.view import Moment, view
 from ray_app.models.itemcf import ItemCF
@@ -19,6 +20,8 @@ from ray_app.recommend.recall import Candidates, recall
 from ray_app.registry.watch import ITEM_CF, Models
 from ray_app.training.history import History, visitors_at
 from ray_app.types import Mask, Matrix, Visitor
+
+BUCKET_S = Features().hot_bucket_s
 
 
 @dataclass(frozen=True)
@@ -42,26 +45,30 @@ class Example:
     candidates: Candidates
 
 
-def past(history: History, pinned: Pinned, at: int, until: int, models: Models | None = None) -> Past:
+def past(
+    history: History, pinned: Pinned, at: int, until: int, models: Models | None = None, bucket_s: int = BUCKET_S
+) -> Past:
     """The state at `at`, labelled with [at, until). Nothing that came after `at` is used but the labels.
 
-    An item is known when it was published or taken before `at`.
+    An item is known when it was published or taken before `at`. `bucket_s`: of the hot sums, as serving adds them up.
     """
     before, after = history.before(at), history.between(at, until)
-    board = Board(windows(before.events.rows, before.events.at, before.events.weights, at, pinned.n))
+    e = before.events
+    board = Board(windows(e.rows, e.at - e.at % (bucket_s * 1000), e.weights, at, pinned.n))
     known = pinned.published_at < at
-    known[before.events.rows] = True
+    known[e.rows] = True
     models = models or Models()
-    if len(before.events):
-        models = replace(models, recallers={**models.recallers, ITEM_CF: ItemCF.fit(before.events, at)})
+    if len(e):
+        models = replace(models, recallers={**models.recallers, ITEM_CF: ItemCF.fit(e, at)})
     visitors = visitors_at(before, at)
     return Past(Moment(pinned, board, at), models, known, visitors, _wanted(after, visitors, known))
 
 
 def _wanted(after: History, visitors: dict[int, Visitor], known: Mask) -> dict[int, set[int]]:
     taken: dict[int, set[int]] = defaultdict(set)
-    for user, row in zip(after.events.users.tolist(), after.events.rows.tolist(), strict=True):
-        if known[row]:
+    e = after.events
+    for user, row, weight in zip(e.users.tolist(), e.rows.tolist(), e.weights.tolist(), strict=True):
+        if known[row] and weight:
             taken[user].add(row)
     new = {u: rows - set(visitors[u].seen.tolist()) for u, rows in taken.items() if u in visitors}
     return {u: rows for u, rows in sorted(new.items()) if rows}

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ray_app.features.hot import WEIGHTS
+from ray_app.features.profile import UNWANTED
 from ray_app.types import Interactions, Visitor
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ BOUGHT = WEIGHTS["purchase"]
 
 @dataclass(frozen=True)
 class History:
-    """`visitors`: name of each user number. `events` are sorted by time."""
+    """`visitors`: name of each user number. `events` are sorted by time; what a visitor refused has weight 0."""
 
     visitors: tuple[str, ...]
     events: Interactions
@@ -38,7 +39,7 @@ class History:
 
 async def read_history(olap: Olap, tenant: str, rows: Mapping[str, int], n_rows: int, before: int) -> History:
     """Behaviours on items that have a row; `before` in ms."""
-    asked = {"tenant": tenant, "types": list(WEIGHTS), "before": before}
+    asked = {"tenant": tenant, "types": [*WEIGHTS, *UNWANTED], "before": before}
     found = await olap.columns(HISTORY, asked)
     return from_columns(found, rows, n_rows)
 
@@ -51,7 +52,7 @@ def from_columns(found: Mapping[str, NDArray[Any]], rows: Mapping[str, int], n_r
     at_row = np.fromiter((rows.get(i, -1) for i in found["item_id"]), np.int32, len(found["item_id"]))
     keep = at_row >= 0
     names, users = np.unique(found["visitor"][keep].astype(str), return_inverse=True)
-    weights = np.fromiter((WEIGHTS[t] for t in found["type"][keep]), np.float32, int(keep.sum()))
+    weights = np.fromiter((WEIGHTS.get(t, 0) for t in found["type"][keep]), np.float32, int(keep.sum()))
     at = found["occurred_at"][keep].astype(np.int64)
     events = Interactions(users.astype(np.int32), at_row[keep], at, weights, len(names), n_rows)
     return History(tuple(names.tolist()), events)
@@ -75,9 +76,11 @@ def visitors_at(known: History, at: int) -> dict[int, Visitor]:
 def _visitor(
     name: str, rows: NDArray[np.int32], times: NDArray[np.int64], weights: NDArray[np.float32], at: int
 ) -> Visitor:
-    """The last behaviour on each item stands for it; newest items first."""
+    """The last behaviour on each item stands for it, newest items first; an item refused last is seen, not recent."""
     items, last = np.unique(rows[::-1], return_index=True)
     newest = len(rows) - 1 - last
+    seen, liked = items, weights[newest] > 0
+    items, newest = items[liked], newest[liked]
     order = np.argsort(-times[newest], kind="stable")[:MOST_RECENT]
     recent, position = items[order], newest[order]
     bought = np.bincount(rows[weights == BOUGHT], minlength=int(rows.max()) + 1)
@@ -88,7 +91,7 @@ def _visitor(
         weights[position],
         ages,
         bought[recent].astype(np.float32),
-        items.astype(np.int32),
+        seen.astype(np.int32),
     )
 
 

@@ -17,7 +17,7 @@ from ray_app.models.ranker import DenseRanker
 from ray_app.recommend.rank import by_popularity
 from ray_app.registry.version import Version
 from ray_app.registry.watch import RANKER, Live, Models
-from ray_app.training.dataset import Example, Past, examples, past
+from ray_app.training.dataset import BUCKET_S, Example, Past, examples, past
 from ray_app.training.fit import Network, fit
 from ray_app.training.history import History
 from ray_app.training.report import Report, Tell
@@ -32,11 +32,13 @@ LEAST_USERS = 20  # with something taken, in each slice
 
 @dataclass(frozen=True, slots=True)
 class How:
-    """For which scenario, with labels from how many days after each moment, and by which network."""
+    """For which scenario, with labels from how many days after each moment, by which network; `bucket_s`: of the hot
+    sums that serving reads."""
 
     scenario: Scenario = HOME
     label_days: int = 14
     network: Network = SMALL
+    bucket_s: int = BUCKET_S
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,9 @@ async def train(stores: Stores, tenant: str, tell: Tell, label_days: int = 14) -
     events = await history(stores, tenant, pinned)
     scenario = await Scenarios(stores.documents, stores.clock).get(tenant, HOME.id)
     before = await stores.registry.live(tenant, RANKER)
+    how = How(scenario, label_days, bucket_s=stores.settings.features.hot_bucket_s)
     try:
-        found = fit_ranker(events, pinned, live.of(tenant), How(scenario, label_days), tell, before)
+        found = fit_ranker(events, pinned, live.of(tenant), how, tell, before)
     except Refused as e:
         return Report(RANKER, None, e.metrics, str(e))
     about = {"features": list(found.ranker.names), "label_days": label_days, "evaluated_from": found.evaluated_from,
@@ -89,7 +92,7 @@ def fit_ranker(
     found: dict[int, Sequence[Example]] = {}
     state = None
     for cut, until in _slices(int(events.events.at[-1]) + 1, label_days):
-        then = past(events, pinned, cut, until, kept)
+        then = past(events, pinned, cut, until, kept, how.bucket_s)
         if len(then.wanted) < LEAST_USERS:
             break
         state = state or then

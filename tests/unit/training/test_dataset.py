@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 ITEMS, USERS = 60, 25
 CUT, UNTIL = NOW - 7 * DAY_MS, NOW
 SCENARIO = replace(HOME, budget_s=5.0)
-TYPES = ("purchase", "click", "cart", "play")
+TYPES = ("purchase", "click", "cart", "play", "hide")
 
 
 def catalogue() -> Pinned:
@@ -52,10 +52,9 @@ def catalogue() -> Pinned:
 
 
 def some(n: int = 900, days: int = 25) -> list[Behavior]:
-    """Each at the beginning of a bucket of its own: serving takes a behaviour to be as old as its bucket, and of two
-    at one moment none is newer."""
-    drawn, bucket_ms = np.random.default_rng(1), Features().hot_bucket_s * 1000
-    at = np.sort(NOW - bucket_ms * drawn.choice(days * DAY_MS // bucket_ms, n, replace=False))
+    """At any moment, but no two at one: of these none is newer."""
+    drawn = np.random.default_rng(1)
+    at = np.sort(NOW - drawn.choice(days * DAY_MS, n, replace=False))
     return [
         behavior(f"e{k}", f"i{int(drawn.integers(ITEMS - 5) ** 2 / (ITEMS - 5))}", int(t),
                  user_id=f"{drawn.integers(USERS)}", type=TYPES[drawn.integers(len(TYPES))])
