@@ -119,7 +119,7 @@ class Boards:
         oldest = (now // 1000 - self._settings.hot_keep_s) // self._settings.hot_bucket_s
         changed, place = await self._changed(tenant, buckets)
         state = (now // 1000 // self._settings.hot_bucket_s, n, len(rows_of))
-        if not changed and state == buckets.state:
+        if place == buckets.place and state == buckets.state:
             return  # the board would come out the same, and with it all that is derived from it
         for bucket in [b for b in buckets.sums if b < oldest]:
             del buckets.sums[bucket]

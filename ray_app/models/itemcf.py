@@ -59,8 +59,8 @@ class ItemCF:
         if not len(recent):
             return Scored(self.name, np.zeros(0, np.int32), np.zeros(0, np.float32))
         say = visitor.interest(self.memory_s)[known]
-        votes = (self._weights[recent] * say[:, None]).ravel()
-        scores = np.bincount(self._neighbours[recent].ravel(), votes, minlength=len(allowed))
+        votes = self._weights.take(recent, axis=0) * say[:, None]
+        scores = np.bincount(self._neighbours.take(recent, axis=0).ravel(), votes.ravel(), minlength=len(allowed))
         return Scored(self.name, *top(scores, n, allowed))
 
     def nearest(self, rows: Rows, recent: Rows) -> list[int]:

@@ -14,7 +14,7 @@ from ray_app.types import Slate
 logger = logging.getLogger(__name__)
 MOST_WAITING = 20_000
 BATCH = 500
-PAUSE_S = 0.1  # gathers a batch, so that the log syncs ten times a second and not once a request
+PAUSE_S = 0.5  # gathers a batch: the log syncs, and ClickHouse inserts, twice a second and not once a request
 
 
 class Slates:
