@@ -34,7 +34,7 @@ test: check  ## what CI runs
 	pytest tests/ray
 
 soak: $(READY)  ## the crash and story suites at full size
-	LEMO_SOAK=1 pytest tests/crash tests/story --timeout 3600
+	SOAK=1 pytest tests/crash tests/story --timeout 3600
 
 bench: $(READY)
 	python -m bench.accuracy

@@ -1,6 +1,6 @@
 """Lemo: a recommendation platform on Ray.
 
-types errors config clock logs sqlite  values, errors, settings, time, structured logs, one SQLite file
+types errors config clock logs sqlite cancel  values, errors, settings, time, logs, SQLite files, ended tasks
 cluster      connect, detached actors, submit a job, settings of the running cluster
 events/      what happened: schema, the log
 stores/      what we remember: documents, state, vectors, analytics, blobs, the embedded children

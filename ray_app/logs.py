@@ -43,7 +43,7 @@ def start(level: str) -> None:
     """Send the logs of `ray_app` to standard error; a second call changes only the level."""
     logger = logging.getLogger("ray_app")
     logger.setLevel(level)
-    if not logger.handlers:
+    if not any(isinstance(h.formatter, JsonLines) for h in logger.handlers):
         out = logging.StreamHandler(sys.stderr)
         out.setFormatter(JsonLines())
         logger.addHandler(out)

@@ -90,6 +90,9 @@ class Shelf:
         r = c.row
         self._versions[r] = c.version
         self._ids[r] = c.item_id
+        before = self._rows.get(c.item_id, r)
+        if before != r:  # two writers gave it a row each; the later one counts
+            self._available[before] = False
         self._rows[c.item_id] = r
         if c.item is None:
             self._available[r], self._bodies[r] = False, None

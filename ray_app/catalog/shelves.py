@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from redis.exceptions import RedisError
 
+from ray_app.cancel import cancel
 from ray_app.catalog import changes
 from ray_app.catalog.changes import Change
 from ray_app.catalog.shelf import Shelf
@@ -50,10 +51,7 @@ class Shelves:
         self._tail = asyncio.create_task(self._follow(), name="shelves")
 
     async def stop(self) -> None:
-        tasks = [t for t in (self._tail, *self._loading.values()) if t]
-        for t in tasks:
-            t.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel(t for t in (self._tail, *self._loading.values()) if t)
 
     def held(self, tenant: str) -> Shelf | None:
         """The tenant's shelf if it is loaded; otherwise loading begins."""

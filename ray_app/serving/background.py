@@ -8,6 +8,7 @@ import logging
 from redis.exceptions import RedisError
 
 from ray_app.access.keys import Keys
+from ray_app.cancel import cancel
 from ray_app.catalog.shelves import Shelves
 from ray_app.clock import Clock
 from ray_app.errors import LemoError
@@ -31,9 +32,7 @@ class Background:
         self._tasks = [asyncio.create_task(self._live.follow()), asyncio.create_task(self._follow())]
 
     async def stop(self) -> None:
-        for t in self._tasks:
-            t.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await cancel(self._tasks)
         await self._shelves.stop()
 
     async def _follow(self) -> None:

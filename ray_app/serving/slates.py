@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
+from ray_app.cancel import cancel
 from ray_app.errors import LemoError
 from ray_app.events.base import Entry, EventLog
 from ray_app.events.schema import slate_entry
@@ -52,8 +53,7 @@ class Slates:
 
     async def close(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await cancel([self._task])
         try:
             await self.flush()
         except (LemoError, OSError) as e:

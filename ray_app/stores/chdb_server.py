@@ -96,6 +96,7 @@ def _lz4(body: bytes) -> bytes:
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # an answer is two writes: the second would wait for the other side's delayed ack
     engine: Engine
 
     def setup(self) -> None:

@@ -119,10 +119,19 @@ def end_old(pid_file: Path) -> None:
         old = psutil.Process(int(pid))
         if abs(old.create_time() - float(started)) < 1.0:
             old.kill()
-            old.wait(5)
+            _wait_ended(old)
     except (psutil.Error, ValueError):
         pass  # it has ended by itself
     pid_file.unlink(missing_ok=True)
+
+
+def _wait_ended(p: psutil.Process, timeout_s: float = 5.0) -> None:
+    """A zombie whose threads are gone has ended too: its ports and files are free, whenever its parent may look."""
+    deadline = time.monotonic() + timeout_s
+    while p.is_running() and time.monotonic() < deadline:
+        if p.status() == psutil.STATUS_ZOMBIE and p.num_threads() <= 1:
+            return
+        time.sleep(0.01)  # a poll of another process, not a race
 
 
 class Embedded:

@@ -104,12 +104,12 @@ class Loop:
             return
         for bad in batch.bad:
             logger.error("dead letter", extra={"flow": self.flow.name, "why": bad.why, "position": bad.entry.position})
-        letters = [_letter(bad) for bad in batch.bad]
+        letters = [_letter(self.flow.name, bad) for bad in batch.bad]
         await self.log.append(f"{self.flow.topic}.dlq", letters)
 
 
-def _letter(bad: Bad) -> Entry:
-    """Where it stood, why it is here, and its bytes."""
+def _letter(flow: str, bad: Bad) -> Entry:
+    """Who could not read it and why, where it stood, and its bytes."""
     e = bad.entry
-    body = {"why": bad.why, "topic": e.topic, "partition": e.partition, "position": e.position}
+    body = {"flow": flow, "why": bad.why, "topic": e.topic, "partition": e.partition, "position": e.position}
     return Entry(f"{e.partition}/{e.position}", orjson.dumps({**body, "body": base64.b64encode(e.body).decode()}))

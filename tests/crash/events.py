@@ -15,7 +15,7 @@ from ray_app.events.schema import behavior_entry, delete_entry, item_entry, slat
 from ray_app.types import Behavior, Item, Placed, Reason, Slate
 
 ORDERS = Path(__file__).parents[2] / "examples" / "retail" / "orders.csv.gz"
-SIZE = 5000 if os.environ.get("LEMO_SOAK") else 140  # events of a test, before each is sent twice
+SIZE = 5000 if os.environ.get("SOAK") else 140  # events of a test, before each is sent twice
 TYPES = ("purchase", "click", "purchase", "cart", "impression", "like", "dislike")
 NOW = 1_700_000_000_000
 DAY_MS = 86_400_000

@@ -139,7 +139,7 @@ def test_a_parent_killed_with_9_blocks_no_next_start_and_loses_nothing(tmp_path:
     again = Embedded(tmp_path)
     try:
         assert again.start() == before
-        assert not any(o.is_running() for o in orphans)
+        assert all(ended(o) for o in orphans)
         assert Stores(before).counts() == HELD
     finally:
         again.stop()
@@ -183,4 +183,4 @@ def test_stop_ends_both_and_frees_the_folder(tmp_path: Path) -> None:
         embedded.start()
         children = [psutil.Process(pid(tmp_path, c)) for c in ("redis", "clickhouse")]
         embedded.stop()
-        assert not any(c.is_running() for c in children)
+        assert all(ended(c) for c in children)

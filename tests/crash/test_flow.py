@@ -88,7 +88,7 @@ async def test_what_cannot_be_read_is_kept_with_its_reason_and_the_flow_goes_on(
     found = orjson.loads(letter.body)
     assert base64.b64decode(found.pop("body")) == BROKEN.body
     assert "JSONDecodeError" in found.pop("why")
-    assert found == {"topic": TOPIC, "partition": at.partition, "position": at.position}
+    assert found == {"flow": flow, "topic": TOPIC, "partition": at.partition, "position": at.position}
     assert await world.held() == await world.wanted()
     assert await world.lags() == NO_LAG
 

@@ -50,7 +50,9 @@ def test_the_map_in_the_readme_points_to_what_is_there() -> None:
     assert MAP, "README has no map of ray_app/"
     listed = named(MAP[1])
     assert {p for p in listed if not (ROOT / p).exists()} == set()
-    assert {p.split("/")[1].removesuffix(".py") for p in listed if p.startswith("ray_app/") and p != "ray_app"} == modules()
+    assert {
+        p.split("/")[1].removesuffix(".py") for p in listed if p.startswith("ray_app/") and p != "ray_app"
+    } == modules()
 
 
 def test_links_in_the_documents_lead_somewhere() -> None:

@@ -28,6 +28,12 @@ class Lines:
         return [orjson.loads(line) for line in self._out.getvalue().splitlines()]
 
 
+@pytest.fixture(autouse=True)
+def outside_of_a_request() -> None:
+    logs.request_id.set("")
+    logs.tenant.set("")
+
+
 @pytest.fixture
 def lines() -> Lines:
     return Lines()
@@ -39,6 +45,7 @@ def our_logger() -> Iterator[logging.Logger]:
     logger = logging.getLogger("ray_app")
     before = logger.level, list(logger.handlers), logger.propagate
     logger.handlers.clear()
+    logger.propagate = True
     yield logger
     logger.setLevel(before[0])
     logger.handlers[:], logger.propagate = before[1], before[2]
