@@ -47,7 +47,8 @@ class Behavior:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """Something to recommend; `version` orders updates, `status` is available or unavailable."""
+    """Something to recommend; `version` orders updates, `status` is available or unavailable. `published_at` 0: not
+    said, so that the items flow keeps what is stored."""
 
     tenant: str
     id: str

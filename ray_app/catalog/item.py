@@ -33,7 +33,7 @@ def parse(raw: Mapping[str, Any], tenant: str, now: int) -> Item:
         tags=_list(raw, "tags"),
         price=_price(raw.get("price")),
         media=_list(raw, "media"),
-        published_at=now if raw.get("published_at") is None else parse_time("published_at", raw["published_at"]),
+        published_at=0 if raw.get("published_at") is None else parse_time("published_at", raw["published_at"]),
         status=_status(raw.get("status")),
         attributes=parse_attributes(raw.get("attributes")),
     )

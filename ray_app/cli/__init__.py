@@ -112,11 +112,10 @@ def recommend(
     context_item: Annotated[str | None, typer.Option(help="item looked at")] = None,
     url: Annotated[str, typer.Option(help="of the HTTP door")] = "http://127.0.0.1:10071",
     grpc: Annotated[str | None, typer.Option(help="host:port: ask the gRPC door instead")] = None,
-    debug: bool = False,
 ) -> None:
     """Ask the running system."""
-    body = {"scenario": scenario, "user_id": user, "n": n, "context_item_id": context_item, "debug": debug}
-    asked = {k: v for k, v in body.items() if v is not None and v is not False}
+    body = {"scenario": scenario, "user_id": user, "n": n, "context_item_id": context_item}
+    asked = {k: v for k, v in body.items() if v is not None}
     key = demo_key(config.load().data)
     answer = over_grpc(grpc, key, asked) if grpc else over_http(url, key, asked)
     print(orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode())

@@ -7,6 +7,7 @@ Promise: at least once, idempotent; an older version never overwrites a newer on
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,13 +43,16 @@ class Items:
 
     async def flush(self, batch: Batch) -> Sequence[Op]:
         last: dict[tuple[str, str], Item | Deleted] = {}
-        for _, e in events(batch, read_item_event):
+        came: dict[tuple[str, str], int] = {}
+        for at, e in events(batch, read_item_event):
             held = last.get((e.tenant, e.id))
+            came.setdefault((e.tenant, e.id), at)
             if held is None or e.version >= held.version:
                 last[e.tenant, e.id] = e
         ops: list[Op] = []
         for tenant in sorted({t for t, _ in last}):
-            ops += await self._tenant(tenant, [e for (t, _), e in last.items() if t == tenant])
+            mine = {id: at for (t, id), at in came.items() if t == tenant}
+            ops += await self._tenant(tenant, mine, [last[tenant, id] for id in mine])
         await self._sweep(batch.entries[-1].appended_at)
         return ops
 
@@ -57,8 +61,11 @@ class Items:
             await self._documents.drop_tombstones(now - self._keep_ms)
             self._swept_at = now
 
-    async def _tenant(self, tenant: str, wanted: list[Item | Deleted]) -> list[Op]:
-        known = await rows.assign(self._documents, tenant, [e.id for e in wanted])
+    async def _tenant(self, tenant: str, came: dict[str, int], events: list[Item | Deleted]) -> list[Op]:
+        """`came`: by item id when (ms) the first of the batch was appended."""
+        stored = await self._documents.get_many(tenant, "items", list(came), deleted=True)
+        known = await rows.assign(self._documents, tenant, list(came), stored)
+        wanted = [_dated(e, stored.get(e.id), came[e.id]) for e in events]
         written = [_document(e, known[e.id]) for e in wanted]
         outcomes = await self._documents.upsert(tenant, "items", written)
         live = [e for e, o in zip(wanted, outcomes, strict=True) if o is not Outcome.STALE]
@@ -80,6 +87,13 @@ class Items:
         at = np.array([known[i.id] for i in items], np.int32)
         await self._vectors.upsert(tenant, embedder.version, at, found)
         return {i.id: v for i, v in zip(items, found, strict=True)}, embedder.version
+
+
+def _dated(e: Item | Deleted, stored: Document | None, came: int) -> Item | Deleted:
+    """An item that says nothing of its publication keeps the date that it has; a new one was published when it came."""
+    if isinstance(e, Deleted) or e.published_at:
+        return e
+    return replace(e, published_at=(stored.body.get("published_at") if stored else None) or came)
 
 
 def _document(e: Item | Deleted, row: int) -> Document:

@@ -11,7 +11,7 @@ import pytest
 from google.protobuf.json_format import ParseDict
 from google.rpc import error_details_pb2, status_pb2
 
-from ray_app.serving.grpc.lemo.v1 import behavior_pb2, item_pb2, recommendation_pb2
+from ray_app.serving.grpc.lemo.v1 import behavior_pb2, bulk_pb2, item_pb2, recommendation_pb2
 from tests.ray.conftest import Shop
 from tests.ray.test_bad_input import DAY_MS, LONG, ask, behavior, now, without
 
@@ -114,8 +114,6 @@ def test_a_behaviour(wire: Wire, field: str, one: dict[str, Any]) -> None:
             setattr(event, name, value)
     answer = wire.call("Behavior/TrackBehaviors", mixed.SerializeToString())
     assert isinstance(answer, bytes)
-    from ray_app.serving.grpc.lemo.v1 import bulk_pb2
-
     found = bulk_pb2.BulkResponse.FromString(answer)
     assert (found.accepted, [r.index for r in found.rejected]) == (1, [1])
     assert found.rejected[0].metadata["field"] == field
@@ -131,6 +129,10 @@ def test_lists_that_are_empty_or_too_long(wire: Wire) -> None:
 def test_all_rejected(wire: Wire) -> None:
     e = wire.refused("Item/UpsertItems", {"items": [{"item_id": "i", "title": ""}]})
     assert (e.code(), info(e).reason, info(e).metadata["field"]) == (INVALID, "ALL_REJECTED", "title")
+    answer = bulk_pb2.BulkResponse()
+    status = status_pb2.Status.FromString(dict(e.trailing_metadata())["grpc-status-details-bin"])
+    assert status.details[1].Unpack(answer)
+    assert [r.index for r in answer.rejected] == [0]
 
 
 @pytest.mark.parametrize("body", [b"\xff" * 50, b"\x0a\xff\xff\xff\xff\x0f", b"\x0a\x03\xff\xfe\xfd"])

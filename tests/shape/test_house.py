@@ -42,7 +42,7 @@ def imports(file: Path) -> Iterator[str]:
 def test_the_map_in_the_package_names_every_folder() -> None:
     body = str(ray_app.__doc__).split("\n", 2)[2]
     first, _, rest = body.partition("\n")
-    values = {w for w in first.split("  ")[0].split()}
+    values = set(first.split("  ")[0].split())
     assert values | named(rest) == modules()
 
 
@@ -80,7 +80,8 @@ def test_shells_never_import_the_wiring() -> None:
 
 
 def test_importing_the_wiring_loads_nothing_heavy() -> None:
-    code = "import sys, ray_app.wiring; print([m for m in ('torch', 'faiss', 'pandas', 'ray', 'scipy') if m in sys.modules])"
+    heavy = ("torch", "faiss", "pandas", "ray", "scipy")
+    code = f"import sys, ray_app.wiring; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"
 

@@ -50,6 +50,13 @@ async def test_a_new_item_is_recommendable(shop: Shop) -> None:
     assert related.shelves.count("light") == 3  # as many as one category may fill
 
 
+async def test_a_later_write_without_a_date_does_not_make_an_item_new(shop: Shop) -> None:
+    old = items()[3]
+    await shop.write([{k: v for k, v in old.items() if k != "published_at"} | {"price": 7.5}])
+    kept = (await shop.http.get(f"/api/v1/items/{old['item_id']}")).json()
+    assert (kept["published_at"], kept["price"]) == (old["published_at"], 7.5)
+
+
 async def test_an_item_taken_away_or_sold_out_is_shown_no_more(new_shop: Shop) -> None:
     assert set((await new_shop.recommend(n=100)).ids) == ALL
     sold_out = {**items()[0], "status": "unavailable"}

@@ -21,7 +21,7 @@ def parse(**changed: Any) -> Any:
 
 def test_what_is_left_out_has_a_default() -> None:
     made = parse()
-    assert (made.type, made.status, made.version, made.published_at) == ("item", "available", NOW, NOW)
+    assert (made.type, made.status, made.version, made.published_at) == ("item", "available", NOW, 0)
     assert (made.price, made.tags, made.attributes, made.text, made.category) == (None, (), {}, "", "")
 
 
