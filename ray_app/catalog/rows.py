@@ -12,10 +12,11 @@ if TYPE_CHECKING:
 async def assign(
     documents: Documents, tenant: str, ids: Sequence[str], stored: Mapping[str, Document]
 ) -> dict[str, int]:
-    """Row by item id; `stored` has what there is of them, tombstones included. A crash between this and the write of the item leaves a gap, never a row with two items.
+    """Row by item id; `stored` has what there is of them, tombstones included.
 
-    The row stands in the item's body, tombstones included. One partition holds all events of an item, so no
-    two live members assign the same id; a woken zombie may, and then the later write of the document wins.
+    A crash between this and the write of the item leaves a gap, never a row with two items. The row stands in the
+    item's body. One partition holds all events of an item, so no two live members assign the same id; a woken zombie
+    may, and then the later write of the document wins, and the shelf takes the older row out.
     """
     known = {i: int(d.body["row"]) for i, d in stored.items()}
     new = [i for i in dict.fromkeys(ids) if i not in known]

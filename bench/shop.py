@@ -1,0 +1,59 @@
+"""A shop for the benches: its stores and flows in one folder, loaded and trained as `lemo up` does, without Ray."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+from ray_app import wiring
+from ray_app.config import Settings
+from ray_app.launch import ROOT
+from ray_app.operations import load
+from ray_app.operations.load import Shop
+from ray_app.stores.embedded import Embedded
+from ray_app.training.embed import embed
+from ray_app.training.similarity import similarity
+from ray_app.training.train import train
+from ray_app.wiring import World
+
+EXAMPLE = ROOT / "examples" / "retail" / "map.toml"
+JOBS = (embed, similarity, train)
+
+
+@contextmanager
+def embedded(data: Path) -> Iterator[Settings]:
+    """The folder's Redis and ClickHouse run meanwhile."""
+    children = Embedded(data)
+    children.start()
+    try:
+        yield Settings(data=data)
+    finally:
+        children.stop()
+
+
+@asynccontextmanager
+async def flowing(settings: Settings) -> AsyncIterator[World]:
+    """The opened stores, while every flow runs in threads of this process."""
+    engine, world = wiring.engine(settings), wiring.world(settings)
+    engine.start()
+    try:
+        yield world
+    finally:
+        engine.stop()
+        await world.close()
+
+
+async def open_retail(data: Path) -> None:
+    """The shipped orders in tenant demo, with its three models; nothing is done where the folder has them."""
+    with embedded(data) as settings:
+        async with flowing(settings) as world:
+            await load.load(world, Shop("demo", EXAMPLE), print, lambda name: lambda rows, rejected, total: None)
+            if len(await world.registry.live_ids("demo")) < len(JOBS):
+                await learn(world, "demo")
+
+
+async def learn(world: World, tenant: str) -> None:
+    """The three jobs, here."""
+    for job in JOBS:
+        print(f"{tenant}: {await job(world, tenant, lambda line: None)}", flush=True)
