@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeGuard
 
+import numpy as np
 import orjson
 
 from ray_app.errors import InvalidField
@@ -158,9 +159,16 @@ def read_item_event(body: bytes) -> Item | Deleted:
 
 
 def slate_entry(slate: Slate) -> Entry:
-    """orjson reads dataclasses itself, at a fifteenth of what `asdict` costs."""
+    """orjson reads dataclasses itself, at a fifteenth of what `asdict` costs. Features were float32: written as such
+    they are half as long, and the same when they are read into float32 again."""
     body = {k: getattr(slate, k) for k in Slate.__slots__ if k != "debug"}
-    return Entry(f"{slate.tenant}/{slate.visitor}", orjson.dumps(body))
+    body["items"] = [_placed(i) for i in slate.items]
+    return Entry(f"{slate.tenant}/{slate.visitor}", orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY))
+
+
+def _placed(i: Placed) -> dict[str, Any]:
+    features = np.asarray(i.features, np.float32)
+    return {"item_id": i.item_id, "score": i.score, "channels": i.channels, "reason": i.reason, "features": features}
 
 
 def read_slate(body: bytes) -> Slate:

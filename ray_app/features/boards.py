@@ -53,7 +53,7 @@ class Board:
     @cached_property
     def lift(self) -> Scores:
         """Root of one plus the last fortnight's sum."""
-        return np.sqrt(1.0 + self.windows[FORTNIGHT])
+        return np.asarray(np.sqrt(1.0 + self.windows[FORTNIGHT]), np.float32)
 
     @cached_property
     def popularity(self) -> Matrix:

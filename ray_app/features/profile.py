@@ -72,7 +72,7 @@ async def read(redis: Redis, prefix: str, tenant: str, visitor: str, most: int =
     """One round trip: the newest `most` items with their weights, and the seen set. One packed reply: the client
     spends as long on each of many small values as on all of these together."""
     found = await redis.register_script(READ)(keys=keys(prefix, tenant, visitor), args=[most])
-    latest, known, weights, purchases = msgpack.unpackb(found)
+    latest, known, weights, purchases = msgpack.unpackb(found)  # type: ignore[attr-defined, no-untyped-call]
     lines = zip(latest[::2], latest[1::2], weights, purchases, strict=True)
     recent = tuple(Recent(i, int(float(at)), int(w or 1), int(n or 0)) for i, at, w, n in lines)
     return Profile(recent, frozenset(known))
