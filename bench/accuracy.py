@@ -20,8 +20,9 @@ from bench import retail
 from ray_app.catalog.scenario import HOME
 from ray_app.clock import FixedClock
 from ray_app.models.evaluate import evaluate
-from ray_app.recommend import choose
 from ray_app.recommend.budget import Budget
+from ray_app.recommend.request import Request
+from ray_app.recommend.stages import choose
 from ray_app.registry.watch import Models
 from ray_app.training.dataset import Past, past
 from ray_app.training.train import fit_ranker
@@ -36,17 +37,16 @@ def ranked_lists(state: Past, trained: Models) -> Lists:
     lists: Lists = {name: {} for name in (*HOME.channels, "merged", "popularity", "end to end")}
     for user in state.wanted:
         visitor = state.visitors[user]
-        allowed = state.known.copy()
-        allowed[visitor.seen] = False
+        fresh = state.known.copy()
+        fresh[visitor.seen] = False
         name = str(user)
-        answer = choose(visitor, HOME, trained, allowed, state.moment, Budget(FixedClock(), 1.0), K)
+        asked = Request(K, visitor, HOME, trained, state.moment, Budget(FixedClock(), 1.0), state.known, fresh)
+        answer = choose(asked)
         lists["end to end"][name] = [str(r) for r in answer.picked]
         lists["merged"][name] = [str(r) for r in answer.candidates.rows[:K]]
         for channel, found in answer.candidates.found.items():
             lists[channel][name] = [str(r) for r in found.rows[:K]]
-        plain = choose(
-            visitor, HOME, replace(trained, ranker=None), allowed, state.moment, Budget(FixedClock(), 1.0), K
-        )
+        plain = choose(replace(asked, models=replace(trained, ranker=None)))
         lists["popularity"][name] = [str(r) for r in plain.picked]
     return lists
 

@@ -23,7 +23,6 @@ from ray_app.catalog.shelves import Shelves
 from ray_app.clock import SystemClock, new_id
 from ray_app.config import Settings
 from ray_app.features.boards import Boards
-from ray_app.features.content import space_of
 from ray_app.recommend import Parts, Recommender
 from ray_app.recommend.ask import Ask
 from ray_app.recommend.request_id import RequestIds
@@ -77,7 +76,7 @@ async def opened(world: World) -> Recommender:
     settings, live, clock = world.settings, Live(world.registry), DayClock()
     prefix = settings.stores.redis_prefix
     models, boards = await live.refresh("demo"), Boards(world.redis, prefix, settings.features)
-    shelves = Shelves(world.documents, world.vectors, world.redis, prefix, lambda tenant: space_of(models.embedder))
+    shelves = Shelves(world.documents, world.vectors, world.redis, prefix, lambda tenant: models.space())
     pinned = (await shelves.of("demo")).pin()
     await boards.refresh("demo", pinned.rows, pinned.n, clock.now())
     scenarios, ids = Scenarios(world.documents, clock), RequestIds(b"bench")

@@ -52,7 +52,7 @@ def shelf(until: int, size: int = 128) -> tuple[Pinned, TextEmbedder]:
     space = space_of(embedder)
     assert space is not None
     made.apply([Change(i.id, k, i.version, item_to_dict(i)) for k, i in enumerate(items)])
-    made.replace_vectors(embedder.version, np.arange(len(items), dtype=np.int32), space[1](items))
+    made.replace_vectors(embedder.version, np.arange(len(items), dtype=np.int32), space.embed(items))
     return made.pin(), embedder
 
 

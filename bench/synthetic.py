@@ -92,7 +92,7 @@ class Template:
         made, space = Shelf(len(self.items)), space_of(self.embedder)
         assert space is not None
         made.apply([Change(i.id, k, i.version, item_to_dict(i)) for k, i in enumerate(self.items)])
-        made.replace_vectors(self.embedder.version, np.arange(len(self.items), dtype=np.int32), space[1](self.items))
+        made.replace_vectors(self.embedder.version, np.arange(len(self.items), dtype=np.int32), space.embed(self.items))
         return made.pin()
 
     def _history(self) -> History:

@@ -110,7 +110,6 @@ async def open_app(settings: Settings) -> App:
     from ray_app.catalog.scenario import Scenarios
     from ray_app.catalog.shelves import Shelves
     from ray_app.features.boards import Boards
-    from ray_app.features.content import space_of
     from ray_app.recommend import Parts, Recommender
     from ray_app.recommend.request_id import RequestIds
     from ray_app.registry.watch import Live
@@ -123,7 +122,7 @@ async def open_app(settings: Settings) -> App:
     prefix = settings.stores.redis_prefix
     keys, live = Keys(w.documents, w.clock), Live(w.registry)
     await demo_key(keys, settings.data)
-    shelves = Shelves(w.documents, w.vectors, w.redis, prefix, lambda tenant: space_of(live.of(tenant).embedder))
+    shelves = Shelves(w.documents, w.vectors, w.redis, prefix, lambda tenant: live.of(tenant).space())
     boards = Boards(w.redis, prefix, settings.features)
     scenarios = Scenarios(w.documents, w.clock)
     ids = RequestIds(await keys.secret("request_id"))

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ray_app.types import Mask, Matrix, Rows, Scores
+from ray_app.catalog.plane import Plane
+from ray_app.types import Mask, Rows, Scores
 
 
 class Condition(Protocol):
@@ -26,7 +27,7 @@ class Condition(Protocol):
 
 @dataclass(frozen=True)
 class Pinned:
-    """Arrays have length n. `vectors` float32 [n, d] in the embedder's `space`, zero where there is none.
+    """Arrays have length n. `vectors` lie in the embedder's `space`.
 
     `ids`, `titles` and `bodies` may grow behind n while it is held; never read them past n.
     """
@@ -43,7 +44,7 @@ class Pinned:
     types: Sequence[str]
     price: Scores
     published_at: NDArray[np.int64]
-    vectors: Matrix
+    vectors: Plane
     space: str
     _masks: dict[Any, Mask] = field(default_factory=dict, repr=False)
 

@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from ray_app.catalog.changes import Change
 from ray_app.catalog.item import AVAILABLE
 from ray_app.catalog.pinned import Pinned
+from ray_app.catalog.plane import surface
 from ray_app.types import Matrix, Rows
 
 
 class Shelf:
     """Arrays are replaced, never written, once a request may hold them; rows behind a pinned `n` may be filled in."""
 
-    def __init__(self, size: int = 0, dimensions: int = 0, space: str = "") -> None:
+    def __init__(self, size: int = 0) -> None:
         self._n = size
         self._ids: list[str] = [""] * size
         self._titles: list[str] = [""] * size
@@ -29,8 +30,8 @@ class Shelf:
         self._category, self._type = np.zeros(size, np.int32), np.zeros(size, np.int32)
         self._price = np.full(size, np.nan, np.float32)
         self._published = np.zeros(size, np.int64)
-        self._vectors: Matrix = np.zeros((size, dimensions), np.float32)
-        self.space = space
+        self._surface = surface(size, np.zeros(0, np.int32), np.zeros((0, 0), np.float32))
+        self.space = ""
         self._pinned: Pinned | None = None
 
     def pin(self) -> Pinned:
@@ -40,7 +41,7 @@ class Shelf:
             self._pinned = Pinned(
                 n, self._ids, self._rows, self._titles, self._bodies, self._available[:n], self._category[:n],
                 tuple(self._categories.names), self._type[:n], tuple(self._types.names), self._price[:n],
-                self._published[:n], self._vectors[:n], self.space,
+                self._published[:n], self._surface.at(n), self.space,
             )  # fmt: skip
         return self._pinned
 
@@ -57,36 +58,39 @@ class Shelf:
         self._price, self._published = self._price.copy(), self._published.copy()
         if self._pinned is not None:
             self._leave_to(self._pinned, changes)
+        vectors = {}
         for c in changes:
             if c.version >= self._versions[c.row]:
-                self._put(c, (made or {}).get(c.item_id) if c.space != self.space or c.vector is None else c.vector)
+                self._put(c)
+                vector = (made or {}).get(c.item_id) if c.space != self.space or c.vector is None else c.vector
+                if c.item is not None and vector is not None and len(vector) == self._surface.size:
+                    vectors[c.row] = vector
+        self._surface.put(vectors)
         self._pinned = None
 
     def _leave_to(self, pinned: Pinned, changes: Sequence[Change]) -> None:
         """Whoever holds `pinned` keeps what stands on its rows; what only grows behind them is shared with it."""
         held = [c for c in changes if c.row < pinned.n]
         if held:
-            self._vectors = self._vectors.copy()
             self._ids, self._titles, self._bodies = self._ids.copy(), self._titles.copy(), self._bodies.copy()
         if any(c.item_id not in self._rows for c in held):  # a row that was given, but not yet filled
             self._rows = self._rows.copy()
 
-    def replace_vectors(self, space: str, rows: Rows, vectors: Matrix) -> None:
-        """The catalogue in another embedder's space: rows int32 [m], vectors float32 [m, d]; others become zero."""
-        whole = np.zeros((len(self._ids), vectors.shape[1] if len(vectors) else 0), np.float32)
-        keep = rows < len(self._ids)
-        if whole.shape[1]:
-            whole[rows[keep]] = vectors[keep]
-        self._vectors, self.space, self._pinned = whole, space, None
+    def replace_vectors(self, space: str, rows: Rows, vectors: Matrix, base: Matrix | None = None) -> None:
+        """The catalogue in another embedder's space: rows int32 [k], vectors float32 [k, d]; others become zero, or
+        what `base` [m, d] has, which is kept as it is."""
+        self._surface = surface(len(self._ids), rows, vectors, base)
+        self.space, self._pinned = space, None
 
     def without_vector(self) -> list[tuple[int, Mapping[str, Any]]]:
         """(row, body) of available items whose vector is zero: a text without known words is one of them."""
-        if not self._vectors.shape[1]:
+        if not self._surface.size:
             return []
-        empty = np.flatnonzero(self._available[: self._n] & ~self._vectors[: self._n].any(axis=1))
+        rows = np.flatnonzero(self._available[: self._n]).astype(np.int32)
+        empty = rows[~self._surface.at(self._n).take(rows).any(axis=1)]
         return [(int(r), body) for r in empty if (body := self._bodies[r]) is not None]
 
-    def _put(self, c: Change, vector: NDArray[np.float32] | None) -> None:
+    def _put(self, c: Change) -> None:
         r = c.row
         self._versions[r] = c.version
         self._ids[r] = c.item_id
@@ -104,8 +108,6 @@ class Shelf:
         price = c.item["price"]
         self._price[r] = np.nan if price is None else price
         self._published[r] = c.item["published_at"]
-        if vector is not None and len(vector) == self._vectors.shape[1]:
-            self._vectors[r] = vector
 
     def _grow(self, n: int) -> None:
         if n <= self._n:
@@ -122,7 +124,7 @@ class Shelf:
             self._type = np.concatenate([self._type, np.zeros(more, np.int32)])
             self._price = np.concatenate([self._price, np.full(more, np.nan, np.float32)])
             self._published = np.concatenate([self._published, np.zeros(more, np.int64)])
-            self._vectors = np.concatenate([self._vectors, np.zeros((more, self._vectors.shape[1]), np.float32)])
+            self._surface.grow(held + more)
         self._n = n
 
 

@@ -13,11 +13,11 @@ from redis.exceptions import RedisError
 from ray_app.cancel import cancel
 from ray_app.catalog import changes
 from ray_app.catalog.changes import Change
+from ray_app.catalog.plane import Space
 from ray_app.catalog.shelf import Shelf
 from ray_app.errors import LemoError
 from ray_app.events.schema import item_from_dict
 from ray_app.stores.base import Documents, Vectors
-from ray_app.types import Item, Matrix
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -25,11 +25,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 PAGE = 2000
 POLL_S = 0.05  # between two looks at the feeds; an item's write is seen within this
-EmbedTexts = Callable[[Sequence[Item]], Matrix]
 
 
 class Shelves:
-    """`embedder_of(tenant)` answers (space, function that embeds items), or None before the first embed job."""
+    """`space_of(tenant)` answers the live embedder's space, or None before the first embed job."""
 
     def __init__(
         self,
@@ -37,10 +36,10 @@ class Shelves:
         vectors: Vectors,
         redis: Redis,
         prefix: str,
-        embedder_of: Callable[[str], tuple[str, EmbedTexts] | None],
+        space_of: Callable[[str], Space | None],
     ) -> None:
         self._documents, self._vectors, self._redis, self._prefix = documents, vectors, redis, prefix
-        self._embedder_of = embedder_of
+        self._space_of = space_of
         self._held: dict[str, Shelf] = {}
         self._places: dict[str, bytes] = {}
         self._loading: dict[str, asyncio.Task[Shelf]] = {}
@@ -95,18 +94,17 @@ class Shelves:
 
     async def _fill(self, tenant: str, shelf: Shelf) -> None:
         """Vectors of the live space: those stored, and for the rest ones made here."""
-        live = self._embedder_of(tenant)
-        if live is None or live[0] == shelf.space:
+        live = self._space_of(tenant)
+        if live is None or live.name == shelf.space:
             return
-        space, embed = live
-        shelf.replace_vectors(space, *await self._vectors.load(tenant, space))
+        stored, vectors = await self._vectors.load(tenant, live.name)
+        shelf.replace_vectors(live.name, stored, vectors, live.base)
         missing = shelf.without_vector()
         if missing:
-            made = await asyncio.to_thread(embed, [item_from_dict(b) for _, b in missing])
+            made = await asyncio.to_thread(live.embed, [item_from_dict(b) for _, b in missing])
             rows = np.array([r for r, _ in missing], np.int32)
-            stored, vectors = await self._vectors.load(tenant, space)
             both = np.concatenate([stored, rows]), np.concatenate([vectors.reshape(-1, made.shape[1]), made])
-            shelf.replace_vectors(space, *both)
+            shelf.replace_vectors(live.name, *both, live.base)
 
     async def _follow(self) -> None:
         while True:
@@ -141,10 +139,10 @@ class Shelves:
         shelf = self._held[tenant]
         batch = [changes.decode(fields) for _, fields in entries]
         made: dict[str, Any] = {}
-        live = self._embedder_of(tenant)
-        lacking = shelf.lacks(batch) if live and live[0] == shelf.space else []
+        live = self._space_of(tenant)
+        lacking = shelf.lacks(batch) if live and live.name == shelf.space else []
         if live and lacking:
-            found = await asyncio.to_thread(live[1], [item_from_dict(c.item) for c in lacking if c.item])
+            found = await asyncio.to_thread(live.embed, [item_from_dict(c.item) for c in lacking if c.item])
             made = {c.item_id: v for c, v in zip(lacking, found, strict=True)}
         shelf.apply(batch, made)
         self._places[tenant] = entries[-1][0]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
+from ray_app.catalog.plane import Space
 from ray_app.types import Item, Matrix
 
 
@@ -19,8 +20,8 @@ def text(item: Item) -> str:
     return " ".join((item.title, item.category, " ".join(item.tags), item.text[:2000])).strip()
 
 
-def space_of(embedder: Embeds | None) -> tuple[str, Callable[[Sequence[Item]], Matrix]] | None:
-    """The embedder's space and the function that puts items into it; None before there is one."""
+def space_of(embedder: Embeds | None, base: Matrix | None = None) -> Space | None:
+    """The embedder's space, with the vectors that were made with it; None before there is an embedder."""
     if embedder is None:
         return None
-    return embedder.version, lambda items: embedder.embed([text(i) for i in items])
+    return Space(embedder.version, lambda items: embedder.embed([text(i) for i in items]), base)

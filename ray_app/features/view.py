@@ -78,7 +78,9 @@ def _kinship(visitor: Visitor, rows: Rows, pinned: Pinned) -> list[Scores]:
     """How near the text is to the nearest of the newest items, and how much of the interest its category has."""
     if not len(visitor.recent):
         return [np.zeros(len(rows), np.float32)] * 2
-    newest = pinned.vectors[visitor.recent[:MOST_LIKENESS]]
-    likeness = (pinned.vectors[rows] @ newest.T).max(axis=1) if newest.shape[1] else np.zeros(len(rows), np.float32)
+    likeness = np.zeros(len(rows), np.float32)
+    if pinned.vectors.size:
+        newest = pinned.vectors.take(visitor.recent[:MOST_LIKENESS])
+        likeness = (pinned.vectors.take(rows) @ newest.T).max(axis=1)
     share = np.bincount(pinned.category[visitor.recent], visitor.interest(MEMORY_S), minlength=len(pinned.categories))
     return [likeness, (share / max(float(share.sum()), 1e-9))[pinned.category[rows]].astype(np.float32)]

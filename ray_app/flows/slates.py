@@ -6,7 +6,6 @@ Promise: each request_id exactly once in deduplicated query results.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import orjson
@@ -32,7 +31,7 @@ class Slates:
         lines = [
             (
                 s.tenant, s.request_id, s.scenario, s.visitor, s.answered_at,
-                _json([asdict(i) for i in s.items]), _json([asdict(d) for d in s.degraded]),
+                _json(s.items), _json(s.degraded),
                 _json(s.arms), _json(s.versions),
             )
             for _, s in events(batch, read_slate)

@@ -17,9 +17,9 @@ Find = Callable[[Visitor, int, Mask, Moment], Scored]
 def content(visitor: Visitor, n: int, allowed: Mask, moment: Moment) -> Scored:
     """Nearest to the visitor's mean text vector, lifted by the root of the last fortnight's sum."""
     vectors, recent = moment.pinned.vectors, visitor.recent
-    if not vectors.shape[1] or not len(recent):
+    if not vectors.size or not len(recent):
         return _none("content")
-    like = vectors @ (visitor.interest(MEMORY_S) @ vectors[recent])
+    like = vectors.scores(visitor.interest(MEMORY_S) @ vectors.take(recent))
     lifted = np.maximum(like, 0.0) * moment.board.lift
     lifted[recent[:1] if visitor.context is not None else recent[:0]] = 0.0
     return Scored("content", *top(lifted, n, allowed))

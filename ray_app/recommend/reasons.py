@@ -44,8 +44,8 @@ class Reasons:
         recent = visitor.recent[:MOST_COMPARED]
         self._near: dict[int, int] = {}
         if len(recent) and len(rows):
-            if pinned.vectors.shape[1]:
-                nearest = recent[np.argmax(pinned.vectors[rows] @ pinned.vectors[recent].T, axis=1)]
+            if pinned.vectors.size:
+                nearest = recent[np.argmax(pinned.vectors.take(rows) @ pinned.vectors.take(recent).T, axis=1)]
             else:
                 nearest = np.broadcast_to(recent[:1], rows.shape)
             self._near = dict(zip(rows.tolist(), nearest.tolist(), strict=True))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ray_app.clock import Clock
 from ray_app.features.view import Moment
-from ray_app.recommend.budget import Budget
+from ray_app.recommend.request import Request
 from ray_app.types import Degraded, Mask, Scored, Visitor
 
 Ask = Callable[[Visitor, int, Mask, Moment], Awaitable[Scored]]
@@ -50,39 +50,27 @@ class Remote:
     most_s: float = 0.03
 
 
-async def gather(
-    channels: Mapping[str, Remote],
-    quotas: Mapping[str, int],
-    visitor: Visitor,
-    allowed: Mask,
-    moment: Moment,
-    budget: Budget,
-) -> dict[str, Scored]:
-    """What the channels of `quotas` found in time; the others are named in `budget.degraded`."""
-    wanted = {name: channels[name] for name in quotas if name in channels}
-    answers = await asyncio.gather(
-        *(_within(name, c, quotas[name], visitor, allowed, moment, budget) for name, c in wanted.items())
-    )
+async def gather(channels: Mapping[str, Remote], r: Request) -> dict[str, Scored]:
+    """What the channels of the request's scenario found in time; the others are named in its `budget.degraded`."""
+    wanted = [name for name in r.scenario.channels if name in channels]
+    answers = await asyncio.gather(*(_within(name, channels[name], r) for name in wanted))
     return {name: a for name, a in zip(wanted, answers, strict=True) if a is not None}
 
 
-async def _within(
-    name: str, channel: Remote, quota: int, visitor: Visitor, allowed: Mask, moment: Moment, budget: Budget
-) -> Scored | None:
+async def _within(name: str, channel: Remote, r: Request) -> Scored | None:
     if not channel.breaker.allows():
-        budget.degraded.append(Degraded("recall", "left alone after repeated failures", name))
+        r.budget.degraded.append(Degraded("recall", "left alone after repeated failures", name))
         return None
     try:
-        async with asyncio.timeout(min(channel.most_s, budget.left_s())):
-            found = await channel.ask(visitor, quota, allowed, moment)
+        async with asyncio.timeout(min(channel.most_s, r.budget.left_s())):
+            found = await channel.ask(r.visitor, r.scenario.channels[name].quota, r.fresh, r.moment)
     except Exception as e:
         channel.breaker.failed()
-        budget.degraded.append(
-            Degraded("recall", "took too long" if isinstance(e, TimeoutError) else str(e)[:200], name)
-        )
+        why = "took too long" if isinstance(e, TimeoutError) else str(e)[:200]
+        r.budget.degraded.append(Degraded("recall", why, name))
         return None
     channel.breaker.succeeded()
-    return _allowed(found, allowed)
+    return _allowed(found, r.fresh)
 
 
 def _allowed(found: Scored, allowed: Mask) -> Scored:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -21,23 +22,28 @@ def rerank(rows: Rows, scores: Scores, n: int, scenario: Scenario, pinned: Pinne
     best = np.argsort(-scores, kind="stable")
     rows, scores = rows[best], scores[best]
     pool = rows[: max(LEAST, POOL * n)]
-    order = mmr(_relevance(scores[: len(pool)]), pinned.vectors[pool], 2 * n, scenario.diversity)
+    order = mmr(_relevance(scores[: len(pool)]), pinned.vectors.take(pool), 2 * n, scenario.diversity)
     left = np.ones(len(rows), np.bool_)
     left[order] = False
     return _capped(np.concatenate([rows[order], rows[left]]), n, scenario.category_share, pinned)
 
 
-def pin(rows: Rows, allowed: Mask, n: int, scenario: Scenario, pinned: Pinned) -> Rows:
-    """`rows` with the operator's items at their positions, where the item is allowed."""
+def pinned_rows(scenario: Scenario, allowed: Mask, n: int, pinned: Pinned) -> dict[int, int]:
+    """Position by row of the operator's items that are allowed and fall into the first n, in the order to insert."""
     fixed = {}
     for p in sorted(scenario.pins, key=lambda p: p.position):
         row = pinned.row_of(p.item_id)
         if row is not None and allowed[row] and p.position < n:
             fixed[row] = p.position
-    if not fixed:
+    return fixed
+
+
+def pin(rows: Rows, pins: Mapping[int, int], n: int) -> Rows:
+    """At most n of `rows`, with the pinned rows at their positions."""
+    if not pins:
         return rows
-    placed = [int(r) for r in rows if int(r) not in fixed]
-    for row, position in fixed.items():
+    placed = [int(r) for r in rows if int(r) not in pins]
+    for row, position in pins.items():
         placed.insert(position, row)
     return np.array(placed[:n], np.int32)
 

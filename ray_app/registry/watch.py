@@ -7,27 +7,37 @@ import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from ray_app.catalog.plane import Space
 from ray_app.errors import LemoError, Unavailable
+from ray_app.features.content import space_of
 from ray_app.models.base import Embedder, Ranker, Recaller
 from ray_app.registry.registry import Registry
 from ray_app.registry.version import Version
+from ray_app.types import Matrix
 
 logger = logging.getLogger(__name__)
 POLL_S = 1.0
 EMBEDDER, ITEM_CF, RANKER = "embedder", "item_cf", "ranker"
+VECTORS = "vectors"  # the array of an embedder's version that has the catalogue as it was then
 
 
 @dataclass(frozen=True)
 class Models:
-    """One tenant's live models; `versions` by name, as answers carry them."""
+    """One tenant's live models; `versions` by name, as answers carry them. `base`: the text vectors of the rows
+    that the embedder's version covers, float32 [m, d], mapped from its file."""
 
     embedder: Embedder | None = None
     recallers: Mapping[str, Recaller] = field(default_factory=dict)
     ranker: Ranker | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
+    base: Matrix | None = None
+
+    def space(self) -> Space | None:
+        return space_of(self.embedder, self.base)
 
 
 class Live:
@@ -91,7 +101,8 @@ def _with(models: Models, version: Version, arrays: Mapping[str, object]) -> Mod
     """Loads and warms up; the heavy imports happen here, off the event loop."""
     versions = {**models.versions, version.name: version.id}
     if version.name == EMBEDDER:
-        return replace(models, embedder=_embedder(version, arrays), versions=versions)
+        base: Any = arrays.get(VECTORS)
+        return replace(models, embedder=_embedder(version, arrays), base=base, versions=versions)
     if version.name == ITEM_CF:
         from ray_app.models.itemcf import ItemCF
 

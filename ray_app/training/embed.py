@@ -11,10 +11,11 @@ import numpy as np
 from ray_app.events.schema import item_from_dict
 from ray_app.features.content import text
 from ray_app.models.text import TextEmbedder
-from ray_app.registry.watch import EMBEDDER
+from ray_app.registry.watch import EMBEDDER, VECTORS
 from ray_app.stores.base import Document
 from ray_app.training.report import Report, Tell
-from ray_app.training.stores import Stores
+from ray_app.training.stores import Stores, origin_of
+from ray_app.types import Matrix, Rows
 
 if TYPE_CHECKING:
     from ray_app.models.base import Embedder
@@ -31,16 +32,18 @@ async def embed(stores: Stores, tenant: str, tell: Tell, size: int = SIZE, encod
         return Report(EMBEDDER, None, why=f"{len(items)} items are too few to fit on")
     embedder, about = _make(items, size, encoder)
     tell(f"{len(items):,} items, {embedder.size} dimensions, space {embedder.version}")
-    known = 0
+    origin = await origin_of(stores, tenant)
+    base = np.zeros((max(int(d.body["row"]) for d in items) + 1, embedder.size), np.float32)
     for k in range(0, len(items), PAGE):
-        known += await _write(stores, tenant, embedder, items[k : k + PAGE])
+        rows, vectors = await _write(stores, tenant, embedder, items[k : k + PAGE])
+        base[rows] = vectors
         tell(f"embedded {min(k + PAGE, len(items)):,} of {len(items):,}")
-    share = known / len(items)
+    share = float(base.any(axis=1).sum()) / len(items)
     if share < LEAST_KNOWN:
         return Report(EMBEDDER, None, {"share_known": share}, f"less than {LEAST_KNOWN:.0%} of the items got a vector")
-    arrays = embedder.arrays() if isinstance(embedder, TextEmbedder) else {}
+    arrays = {**(embedder.arrays() if isinstance(embedder, TextEmbedder) else {}), VECTORS: base}
     metrics = {"share_known": share}
-    version = await stores.registry.register(tenant, EMBEDDER, arrays, metrics, about, len(items))
+    version = await stores.registry.register(tenant, EMBEDDER, arrays, metrics, {**about, **origin}, len(base))
     await stores.registry.promote(tenant, version)
     meanwhile = await _catch_up(stores, tenant, embedder, {d.id: d.version for d in items})
     tell(f"{meanwhile} items were written meanwhile")
@@ -62,12 +65,14 @@ async def _pages(stores: Stores, tenant: str) -> AsyncIterator[list[Document]]:
         after = page[-1].id
 
 
-async def _write(stores: Stores, tenant: str, embedder: Embedder, items: Sequence[Document]) -> int:
-    """How many got a vector."""
+async def _write(
+    stores: Stores, tenant: str, embedder: Embedder, items: Sequence[Document]
+) -> tuple[Rows, Matrix]:
+    """Rows int32 [len(items)] and their vectors, 0 for a text without a known word."""
     vectors = embedder.embed([text(item_from_dict(d.body)) for d in items])
     rows = np.array([d.body["row"] for d in items], np.int32)
     await stores.vectors.upsert(tenant, embedder.version, rows, vectors)
-    return int(vectors.any(axis=1).sum())
+    return rows, vectors
 
 
 async def _catch_up(stores: Stores, tenant: str, embedder: Embedder, done: dict[str, int]) -> int:

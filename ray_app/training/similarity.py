@@ -9,7 +9,7 @@ from ray_app.registry.watch import ITEM_CF, Live
 from ray_app.training.dataset import past
 from ray_app.training.history import History
 from ray_app.training.report import Report, Tell
-from ray_app.training.stores import Stores, catalogue, history
+from ray_app.training.stores import Stores, catalogue, history, origin_of
 
 K = 20
 LATER_S = 14 * 86400  # the slice at the end that evaluates
@@ -17,6 +17,7 @@ WORST = 0.7  # of the live version's own figure: a good one is not replaced by n
 
 
 async def similarity(stores: Stores, tenant: str, tell: Tell) -> Report:
+    origin = await origin_of(stores, tenant)
     pinned = await catalogue(stores, Live(stores.registry, ()), tenant)
     events = await history(stores, tenant, pinned)
     tell(f"{len(events.events):,} behaviours of {len(events.visitors):,} visitors on {pinned.n:,} items")
@@ -31,7 +32,7 @@ async def similarity(stores: Stores, tenant: str, tell: Tell) -> Report:
     model = ItemCF.fit(events.events, int(events.events.at[-1]) + 1)
     if not any(v.any() for k, v in model.arrays().items() if k == "weights"):
         return Report(ITEM_CF, None, metrics, "no two items have a visitor in common")
-    about = {"behaviours": len(events.events), "until": int(events.events.at[-1])}
+    about = {"behaviours": len(events.events), "until": int(events.events.at[-1]), **origin}
     version = await stores.registry.register(tenant, ITEM_CF, model.arrays(), metrics, about, pinned.n)
     await stores.registry.promote(tenant, version)
     return Report(ITEM_CF, version.id, metrics)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from ray_app.catalog import changes
 from ray_app.catalog.pinned import Pinned
 from ray_app.catalog.shelves import Shelves
-from ray_app.features.content import space_of
 from ray_app.registry.watch import Live
 from ray_app.training.history import History, read_history
 
@@ -43,9 +43,16 @@ async def catalogue(stores: Stores, live: Live, tenant: str) -> Pinned:
     """The tenant's items with the live embedder's vectors."""
     await live.refresh(tenant)
     prefix = stores.settings.stores.redis_prefix
-    shelves = Shelves(stores.documents, stores.vectors, stores.redis, prefix, lambda t: space_of(live.of(t).embedder))
+    shelves = Shelves(stores.documents, stores.vectors, stores.redis, prefix, lambda t: live.of(t).space())
     return (await shelves.of(tenant)).pin()
 
 
 async def history(stores: Stores, tenant: str, pinned: Pinned) -> History:
     return await read_history(stores.olap, tenant, pinned.rows, pinned.n, stores.clock.now())
+
+
+async def origin_of(stores: Stores, tenant: str) -> dict[str, Any]:
+    """What an artifact made from now on says of its origin: the epoch of the row numbers, which begins anew when rows
+    are compacted (never, so far), and the last entry of the change feed that it may have seen."""
+    newest: Any = await stores.redis.xrevrange(changes.key(stores.settings.stores.redis_prefix, tenant), count=1)
+    return {"row_epoch": 0, "feed": newest[0][0].decode() if newest else "0-0"}

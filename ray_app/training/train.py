@@ -21,7 +21,7 @@ from ray_app.training.dataset import BUCKET_S, Example, Past, examples, past
 from ray_app.training.fit import Network, fit
 from ray_app.training.history import History
 from ray_app.training.report import Report, Tell
-from ray_app.training.stores import Stores, catalogue, history
+from ray_app.training.stores import Stores, catalogue, history, origin_of
 
 K = 20
 DAY_MS = 86_400_000
@@ -60,6 +60,7 @@ class Refused(Exception):
 
 async def train(stores: Stores, tenant: str, tell: Tell, label_days: int = 14) -> Report:
     live = Live(stores.registry)
+    origin = await origin_of(stores, tenant)
     pinned = await catalogue(stores, live, tenant)
     events = await history(stores, tenant, pinned)
     scenario = await Scenarios(stores.documents, stores.clock).get(tenant, HOME.id)
@@ -70,7 +71,7 @@ async def train(stores: Stores, tenant: str, tell: Tell, label_days: int = 14) -
     except Refused as e:
         return Report(RANKER, None, e.metrics, str(e))
     about = {"features": list(found.ranker.names), "label_days": label_days, "evaluated_from": found.evaluated_from,
-             "until": int(events.events.at[-1])}  # fmt: skip
+             "until": int(events.events.at[-1]), **origin}  # fmt: skip
     version = await stores.registry.register(tenant, RANKER, found.ranker.arrays(), found.metrics, about, pinned.n)
     await stores.registry.promote(tenant, version)
     return Report(RANKER, version.id, found.metrics)

@@ -23,7 +23,7 @@ def whole(p: Pinned) -> dict[str, Any]:
         "category": [p.categories[c] if p.categories else "" for c in p.category],
         "type": [p.types[c] if p.types else "" for c in p.type],
         "price": np.nan_to_num(p.price, nan=-1).tolist(), "published_at": p.published_at.tolist(),
-        "vectors": p.vectors.tolist(), "space": p.space, "n": p.n,
+        "vectors": p.vectors.whole().tolist(), "space": p.space, "n": p.n,
     }  # fmt: skip
 
 
@@ -95,8 +95,8 @@ def test_another_space_is_not_seen_by_a_pinned_state() -> None:
     s = shelf([item("a"), item("b")], np.eye(2), "first")
     p = s.pin()
     s.replace_vectors("second", np.array([1], np.int32), np.array([[1, 2, 3]], np.float32))
-    assert (p.space, p.vectors.tolist()) == ("first", [[1, 0], [0, 1]])
-    assert (s.pin().space, s.pin().vectors.tolist()) == ("second", [[0, 0, 0], [1, 2, 3]])
+    assert (p.space, p.vectors.whole().tolist()) == ("first", [[1, 0], [0, 1]])
+    assert (s.pin().space, s.pin().vectors.whole().tolist()) == ("second", [[0, 0, 0], [1, 2, 3]])
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 5), st.booleans()), max_size=60), st.integers(1, 7))
@@ -136,7 +136,7 @@ def test_a_vector_comes_with_the_change_or_is_made_when_its_space_is_another() -
     )  # fmt: skip
     assert s.lacks([mine, other, none, gone(3, "d", 1)]) == [other, none]
     s.apply([mine, other, none], {"b": vector(0.8, 0.6), "c": vector(1, 0)})
-    assert np.allclose(s.pin().vectors, [[0.6, 0.8], [0.8, 0.6], [1, 0]])
+    assert np.allclose(s.pin().vectors.whole(), [[0.6, 0.8], [0.8, 0.6], [1, 0]])
 
 
 def test_available_items_without_a_vector_are_named() -> None:

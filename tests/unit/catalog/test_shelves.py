@@ -15,6 +15,7 @@ from ray_app.catalog import changes
 from ray_app.catalog.changes import Change
 from ray_app.catalog.pinned import Pinned
 from ray_app.catalog.shelf import Shelf
+from ray_app.catalog.plane import Space
 from ray_app.catalog.shelves import Shelves
 from ray_app.events.schema import item_to_dict
 from ray_app.features.content import text
@@ -45,8 +46,8 @@ class World:
     def shelves(self) -> Shelves:
         return Shelves(self.documents, self.vectors, self.redis, "p", self._live)
 
-    def _live(self, tenant: str) -> tuple[str, Any] | None:
-        return None if self.embedder is None else (self.embedder.version, self.embed)
+    def _live(self, tenant: str) -> Space | None:
+        return None if self.embedder is None else Space(self.embedder.version, self.embed)
 
     def embed(self, items: Sequence[Item]) -> Matrix:
         assert self.embedder is not None
@@ -159,7 +160,7 @@ async def test_vectors_come_from_the_store_and_what_lacks_one_is_embedded_here(w
     shelves = world.shelves()
     shelf = await shelves.of(TENANT)
     assert shelf.space == world.embedder.version
-    assert np.allclose(shelf.pin().vectors, vectors, atol=1e-6)
+    assert np.allclose(shelf.pin().vectors.whole(), vectors, atol=1e-6)
     await shelves.stop()
 
 
@@ -174,7 +175,7 @@ async def test_an_item_of_the_feed_without_a_vector_is_embedded_here(world: Worl
     await world.write(item("new", title="green tea"))
     await asyncio.wait_for(shelves.caught_up(TENANT), SOON_S)
     pinned = (await shelves.of(TENANT)).pin()
-    assert np.allclose(pinned.vectors[pinned.row_of("new")], world.embedder.embed(["green tea"])[0], atol=1e-6)
+    assert np.allclose(pinned.vectors.whole()[pinned.row_of("new")], world.embedder.embed(["green tea"])[0], atol=1e-6)
     await shelves.stop()
 
 
@@ -186,5 +187,5 @@ async def test_a_new_embedder_moves_the_shelf_to_its_space(world: World) -> None
     await world.vectors.upsert(TENANT, embedder.version, np.arange(5, dtype=np.int32), embedder.embed(WORDS))
     world.embedder = embedder
     await until(shelves, lambda shelf: shelf.space == embedder.version)
-    assert (await shelves.of(TENANT)).pin().vectors.shape == (5, 2)
+    assert (await shelves.of(TENANT)).pin().vectors.whole().shape == (5, 2)
     await shelves.stop()

@@ -122,8 +122,8 @@ def test_the_space_of_an_embedder_is_its_version_and_embeds_items() -> None:
     embedder = TextEmbedder.fit(words, 2)
     found = content.space_of(embedder)
     assert found is not None
-    vectors: Matrix = found[1]([item(w, title=w) for w in words])
-    assert found[0] == embedder.version
+    vectors: Matrix = found.embed([item(w, title=w) for w in words])
+    assert found.name == embedder.version
     assert np.array_equal(vectors, embedder.embed(words))
 
 

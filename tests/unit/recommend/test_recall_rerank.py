@@ -18,7 +18,7 @@ from ray_app.recommend import fallback
 from ray_app.recommend.budget import Budget
 from ray_app.recommend.rank import by_popularity, rank
 from ray_app.recommend.recall import SOFTEN, Candidates, merge, recall
-from ray_app.recommend.rerank import pin, rerank
+from ray_app.recommend.rerank import pin, pinned_rows, rerank
 from ray_app.types import Degraded, Rows, Scored, Scores
 from tests.unit.make import NOW, board, item, moment, pinned, shelf, visitor
 
@@ -176,7 +176,7 @@ def test_a_slate_has_no_repeats_and_is_full_while_there_are_candidates(
 def test_pins_stand_where_the_operator_put_them(pins: tuple[Pin, ...], expected: list[int]) -> None:
     allowed = np.ones(10, np.bool_)
     allowed[1] = False
-    assert pin(rows(5, 6, 7, 8), allowed, 4, replace(PLAIN, pins=pins), pinned(10)).tolist() == expected
+    assert pin(rows(5, 6, 7, 8), pinned_rows(replace(PLAIN, pins=pins), allowed, 4, pinned(10)), 4).tolist() == expected
 
 
 def test_the_fallback_is_hot_then_new_then_any() -> None:

@@ -16,13 +16,13 @@ from ray_app.catalog.scenario import HOME, RELATED, Pin, Scenario, Scenarios
 from ray_app.catalog.shelves import Shelves
 from ray_app.clock import SystemClock
 from ray_app.config import Features
-from ray_app.errors import UnknownScenario
+from ray_app.errors import Overloaded, UnknownScenario
 from ray_app.events.schema import item_to_dict
 from ray_app.features import profile
 from ray_app.features.boards import Boards
 from ray_app.features.view import NAMES, Moment
 from ray_app.models.itemcf import ItemCF
-from ray_app.recommend import Parts, Recommender
+from ray_app.recommend import Parts, Recommender, relieved
 from ray_app.recommend.ask import Ask, Filter
 from ray_app.recommend.remote import Breaker, Remote
 from ray_app.recommend.request_id import RequestIds
@@ -104,7 +104,7 @@ async def test_an_answer_has_n_different_items_that_are_not_seen(shop: Shop) -> 
     assert len(set(ids(slate))) == 10
     assert "i0" not in ids(slate)
     assert slate.degraded == ()
-    assert slate.versions == {"item_cf": "v"}
+    assert slate.versions == {"item_cf": "v", "ranker": "popularity"}
     assert (slate.tenant, slate.visitor, slate.scenario) == (TENANT, "u:1", "home")
 
 
@@ -256,3 +256,23 @@ async def test_the_connection_to_the_state_store_is_made_at_the_first_use(shop: 
     assert why(slate) == [("profile", None)]
     assert len(ids(slate)) == 10
     await away.aclose()
+
+
+@pytest.mark.parametrize(("in_hand", "candidates"), [(1, 200), (16, 200), (32, 100), (64, 50), (900, 50)])
+def test_under_load_fewer_candidates_are_ranked(in_hand: int, candidates: int) -> None:
+    assert relieved(HOME, in_hand).candidates == candidates
+
+
+async def test_beyond_what_it_can_hold_a_request_is_refused_at_once(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ray_app.recommend.MOST_OPEN", 0)
+    with pytest.raises(Overloaded, match="allowed: 0"):
+        await shop.ask(n=1)
+
+
+async def test_a_pin_beyond_the_answer_is_no_pin(shop: Shop) -> None:
+    (first,) = (await shop.ask(n=1)).items
+    await shop.put(replace(CALM, pins=(Pin(first.item_id, 5),)))
+    (again,) = (await shop.ask(n=1)).items
+    assert (again.item_id, again.reason.code) == (first.item_id, first.reason.code)

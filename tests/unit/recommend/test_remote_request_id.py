@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ray_app.catalog.scenario import HOME
+from ray_app.catalog.scenario import Channel as Channels
 from ray_app.clock import FixedClock, SystemClock
 from ray_app.features.view import Moment
 from ray_app.recommend.budget import Budget
 from ray_app.recommend.remote import Breaker, Remote, gather
+from ray_app.recommend.request import Request
 from ray_app.recommend.request_id import RequestIds
+from ray_app.registry.watch import Models
 from ray_app.types import Mask, Scored, Visitor
 from tests.unit.make import moment, pinned, visitor
 
@@ -38,11 +43,16 @@ class Channel:
 
 
 STATE = moment(pinned(5))
+SCENARIO = replace(HOME, channels={"far": Channels(1.0, 10), "hot": Channels(1.0, 5)})
+
+
+def request(budget: Budget, allowed: Mask) -> Request:
+    return Request(10, visitor(), SCENARIO, Models(), STATE, budget, allowed, allowed)
 
 
 async def ask(channel: Remote, budget: Budget, allowed: Mask | None = None) -> dict[str, Scored]:
     allowed = np.ones(5, np.bool_) if allowed is None else allowed
-    return await gather({"far": channel}, {"far": 10, "hot": 5}, visitor(), allowed, STATE, budget)
+    return await gather({"far": channel}, request(budget, allowed))
 
 
 async def test_what_comes_in_time_is_there() -> None:
@@ -63,8 +73,8 @@ async def test_only_the_allowed_of_what_another_process_answers_is_kept() -> Non
 
 async def test_a_channel_that_is_not_of_the_scenario_is_not_asked() -> None:
     other = Channel()
-    await gather({"other": Remote(other, Breaker(SystemClock()))}, {"hot": 5}, visitor(), np.ones(5, np.bool_), STATE,
-                 Budget(SystemClock(), 1))  # fmt: skip
+    asked = request(Budget(SystemClock(), 1), np.ones(5, np.bool_))
+    await gather({"other": Remote(other, Breaker(SystemClock()))}, asked)
     assert other.asked == 0
 
 

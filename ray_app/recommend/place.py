@@ -1,0 +1,59 @@
+"""The items of a slate: what was picked, the operator's pins, what fills up to n, and why each is there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ray_app.recommend import fallback
+from ray_app.recommend.reasons import Reasons, channels_of
+from ray_app.recommend.recall import Candidates
+from ray_app.recommend.request import Request
+from ray_app.recommend.rerank import pin, pinned_rows
+from ray_app.types import Degraded, Matrix, Placed, Rows, Scores
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """Candidates with their features and scores, and the rows picked from them in the order to show."""
+
+    candidates: Candidates
+    features: Matrix
+    scores: Scores
+    picked: Rows
+
+
+def place(r: Request, ranked: Ranked) -> tuple[Placed, ...]:
+    """At most r.n items; fewer only when no more are eligible."""
+    pins = pinned_rows(r.scenario, r.allowed, r.n, r.moment.pinned)
+    rows, extra = _filled(r, pin(ranked.picked, pins, r.n))
+    rows = pin(rows, pins, r.n)
+    named = channels_of(rows, ranked.candidates, r.scenario)
+    reasons = Reasons(rows, r.visitor, r.moment.pinned, r.models.recallers)
+    at = {row: k for k, row in enumerate(ranked.candidates.rows.tolist())}
+    items = []
+    for row in rows.tolist():
+        channels = ("pinned",) if row in pins else named[row] or (extra[row],)
+        score, features = _said(ranked, at.get(row))
+        items.append(Placed(r.moment.pinned.ids[row], score, channels, reasons.of(row, channels[0]), features))
+    return tuple(items)
+
+
+def _filled(r: Request, rows: Rows) -> tuple[Rows, dict[int, str]]:
+    """Up to r.n rows, and by row of those that fill up whether it is a fallback or was seen."""
+    filled = fallback.fill(rows, r.n, r.fresh, r.moment)
+    rows = np.concatenate([rows, filled])
+    seen = fallback.fill(rows, r.n, r.allowed, r.moment)
+    if len(seen):
+        r.budget.degraded.append(Degraded("recall", "nothing unseen is left: seen items fill the slate"))
+    extra = {**dict.fromkeys(filled.tolist(), "fallback"), **dict.fromkeys(seen.tolist(), "seen")}
+    return np.concatenate([rows, seen]).astype(np.int32), extra
+
+
+def _said(ranked: Ranked, k: int | None) -> tuple[float, tuple[float, ...]]:
+    """The score of the candidate in place k and the features that it was made of; 0 and none for another row."""
+    if k is None:
+        return 0.0, ()
+    features = tuple(ranked.features[k].tolist()) if len(ranked.features) else ()
+    return float(ranked.scores[k]), features

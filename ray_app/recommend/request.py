@@ -1,0 +1,25 @@
+"""One request on its way through the stages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ray_app.catalog.scenario import Scenario
+from ray_app.features.view import Moment
+from ray_app.recommend.budget import Budget
+from ray_app.registry.watch import Models
+from ray_app.types import Mask, Visitor
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """`allowed`: bool by row, what is eligible; `fresh`: the same without what the visitor has seen."""
+
+    n: int
+    visitor: Visitor
+    scenario: Scenario
+    models: Models
+    moment: Moment
+    budget: Budget
+    allowed: Mask
+    fresh: Mask
