@@ -108,9 +108,7 @@ class Recommender:
         )  # fmt: skip
 
 
-def requested(
-    ask: Ask, scenario: Scenario, known: Profile, models: Models, moment: Moment, budget: Budget
-) -> Request:
+def requested(ask: Ask, scenario: Scenario, known: Profile, models: Models, moment: Moment, budget: Budget) -> Request:
     """The ask as rows of the pinned shelf."""
     visitor = as_visitor(ask, known, moment.pinned, moment.now, scenario.from_context)
     allowed = moment.pinned.eligible(ask.filters, tuple(scenario.hidden) + ask.exclude)

@@ -65,9 +65,7 @@ async def _pages(stores: Stores, tenant: str) -> AsyncIterator[list[Document]]:
         after = page[-1].id
 
 
-async def _write(
-    stores: Stores, tenant: str, embedder: Embedder, items: Sequence[Document]
-) -> tuple[Rows, Matrix]:
+async def _write(stores: Stores, tenant: str, embedder: Embedder, items: Sequence[Document]) -> tuple[Rows, Matrix]:
     """Rows int32 [len(items)] and their vectors, 0 for a text without a known word."""
     vectors = embedder.embed([text(item_from_dict(d.body)) for d in items])
     rows = np.array([d.body["row"] for d in items], np.int32)

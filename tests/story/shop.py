@@ -141,7 +141,8 @@ class Shop:
         return [await self.job(name) for name in ("embed", "similarity", "train")]
 
     async def serves(self, versions: dict[str, str]) -> bool:
-        return (await self.recommend()).body["versions"] == versions
+        """These, and popularity where no ranker is among them."""
+        return bool((await self.recommend()).body["versions"] == {"ranker": "popularity", **versions})
 
 
 async def within(seconds: float, what: Callable[[], Awaitable[object]]) -> float:

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 async def test_training_makes_a_version_that_serving_picks_up_without_restart(new_shop: Shop) -> None:
     await new_shop.remember(history(new_shop.tenant, new_shop.app.clock.now() - 1000))
     before = await new_shop.recommend("c1", debug=True)
-    assert before.body["versions"] == {}
+    assert before.body["versions"] == {"ranker": "popularity"}
     reports = await new_shop.learn()
     versions = {r.name: r.version for r in reports}
     assert set(versions) == {"embedder", "item_cf", "ranker"}
@@ -102,7 +102,7 @@ async def test_a_broken_artifact_leaves_what_is_live(new_shop: Shop, data: Path,
     await within(5.0, refused)
     after = await new_shop.recommend("c2")
     assert any("item_cf" in i["channels"] for i in after.body["items"])
-    assert after.body["versions"] == {"item_cf": good.version}
+    assert after.body["versions"] == {"item_cf": good.version, "ranker": "popularity"}
     next_one = await new_shop.job("similarity")
     assert next_one.version
     await within(5.0, lambda: new_shop.serves({"item_cf": next_one.version or ""}))

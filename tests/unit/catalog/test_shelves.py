@@ -14,8 +14,8 @@ import pytest
 from ray_app.catalog import changes
 from ray_app.catalog.changes import Change
 from ray_app.catalog.pinned import Pinned
-from ray_app.catalog.shelf import Shelf
 from ray_app.catalog.plane import Space
+from ray_app.catalog.shelf import Shelf
 from ray_app.catalog.shelves import Shelves
 from ray_app.events.schema import item_to_dict
 from ray_app.features.content import text
