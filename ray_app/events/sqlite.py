@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from ray_app.cancel import cancel
 from ray_app.clock import Clock
+from ray_app.errors import Unavailable
 from ray_app.events.base import Appended, Entry, Logged, PositionLost, partition_of
 from ray_app.sqlite import SqliteFile
 
@@ -42,12 +44,16 @@ class SqliteLog:
         self._file = SqliteFile(path, SCHEMA, durable=True)
         self._n, self._clock, self._retention_s = partitions, clock, retention_s
         self._appends: dict[str, int] = defaultdict(int)
+        self._own = 0  # our own writes, which SQLite's data_version does not count
+        self._seen = (0, 0)
+        self._looking: asyncio.Task[None] | None = None
 
     async def append(self, topic: str, entries: Sequence[Entry]) -> list[Appended]:
         done: list[Appended] = []
         for at in range(0, len(entries), CHUNK):
             chunk = entries[at : at + CHUNK]
             done += await self._file.write(lambda c, chunk=chunk: self._append(c, topic, chunk))  # type: ignore[misc]
+            self._own += 1
         return done
 
     def _append(self, c: sqlite3.Connection, topic: str, entries: Sequence[Entry]) -> list[Appended]:
@@ -89,10 +95,26 @@ class SqliteLog:
     async def read(self, topic: str, partition: int, position: int, limit: int, wait_s: float = 0.0) -> list[Logged]:
         deadline = time.monotonic() + wait_s
         while True:
+            seen = self._seen
             found = await self._file.do(lambda c: _read(c, topic, partition, position, limit))
             if found or time.monotonic() >= deadline:
                 return found
-            await asyncio.sleep(POLL_S)
+            while self._seen == seen and time.monotonic() < deadline:
+                await self._look()
+
+    async def _look(self) -> None:
+        """After POLL_S `_seen` is another when any process has written; all who wait share one look."""
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look_once())
+        await asyncio.wait({self._looking})
+
+    async def _look_once(self) -> None:
+        await asyncio.sleep(POLL_S)
+        try:
+            version = await self._file.do(lambda c: int(c.execute("PRAGMA data_version").fetchone()[0]))
+        except Unavailable:
+            version = -1  # whoever waits reads, and meets the error itself
+        self._seen = (version, self._own)
 
     async def first(self, topic: str, partition: int) -> int:
         return await self._file.do(lambda c: _first(c, topic, partition))
@@ -110,6 +132,7 @@ class SqliteLog:
         return int(row[0]) if row else 0
 
     async def close(self) -> None:
+        await cancel([self._looking] if self._looking else [])
         await self._file.close()
 
 

@@ -23,6 +23,7 @@ COLUMNS = (
 
 class Behaviors:
     name = "behaviors"
+    linger_s = 1.0
 
     def __init__(self, topic: str, olap: Olap) -> None:
         self.topic, self._olap = topic, olap

@@ -19,6 +19,7 @@ from ray_app.streams.state import Op
 
 class Hot:
     name = "hot"
+    linger_s = 0.0
 
     def __init__(self, topic: str, prefix: str, settings: Features) -> None:
         self.topic, self._prefix, self._settings = topic, prefix, settings

@@ -33,6 +33,7 @@ EmbedderOf = Callable[[str], Awaitable["Embedder | None"]]
 
 class Items:
     name = "items"
+    linger_s = 0.0
 
     def __init__(
         self, topic: str, settings: Stores, documents: Documents, vectors: Vectors, embedder_of: EmbedderOf

@@ -16,6 +16,7 @@ from ray_app.streams.state import Op
 
 class ProfileFlow:
     name = "profile"
+    linger_s = 0.0
 
     def __init__(self, topic: str, prefix: str, settings: Features) -> None:
         self.topic, self._prefix, self._settings = topic, prefix, settings

@@ -23,6 +23,7 @@ COLUMNS = ("tenant", "request_id", "scenario", "visitor", "answered_at", "items"
 
 class Slates:
     name = "slates"
+    linger_s = 2.0
 
     def __init__(self, topic: str, olap: Olap) -> None:
         self.topic, self._olap = topic, olap

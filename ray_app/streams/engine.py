@@ -85,7 +85,7 @@ class Engine:
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """A partition waits `until`, by the monotonic clock, `wait_s` after its last failure."""
+    """A partition rests `until`, by the monotonic clock: it lingers, or has failed and waited `wait_s`."""
 
     until: float
     wait_s: float
@@ -128,8 +128,11 @@ class _Reader:
             where = {"flow": self._r.loop.flow.name, "partition": p, "position": at}
             logger.exception("a flow failed; its partition keeps its place and is tried again", extra=where)
             return False
+        moved = self._positions[p] - at
         self._held_back.pop(p, None)
-        return self._positions[p] != at
+        if 0 < moved < self._settings.batch and self._r.loop.flow.linger_s:
+            self._held_back[p] = _Held(self._clock.monotonic() + self._r.loop.flow.linger_s, FIRST_WAIT_S / 2)
+        return moved != 0
 
     async def _idle(self) -> None:
         """Wait for the first entry in any partition of ours."""

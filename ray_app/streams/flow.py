@@ -38,10 +38,12 @@ class Batch:
 
 
 class Flow(Protocol):
-    """A named stream program over one topic."""
+    """A named stream program over one topic. `linger_s`: how long a partition rests after less than a whole batch, so
+    that a sink for which many small writes are dear gets fewer and larger ones; 0 where freshness counts."""
 
     name: str
     topic: str
+    linger_s: float
 
     async def flush(self, batch: Batch) -> Sequence[Op]:
         """Steps 1 and 2: apply the entries, write to sinks (idempotent: a batch may come again), and return
