@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
@@ -40,10 +41,10 @@ PROGRAM = Path(__file__).parent / "member.py"
 
 
 async def until(what: Callable[[], Awaitable[bool]], why: str, timeout_s: float = 15.0) -> None:
-    async with asyncio.timeout(timeout_s):
-        while not await what():  # noqa: ASYNC110 other processes and threads do the work
-            await asyncio.sleep(0.01)
-    assert await what(), why
+    deadline = time.monotonic() + timeout_s
+    while not await what():  # noqa: ASYNC110 other processes and threads do the work
+        assert time.monotonic() < deadline, why
+        await asyncio.sleep(0.01)
 
 
 class Member:
