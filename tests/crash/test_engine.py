@@ -7,8 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from functools import partial
@@ -42,7 +42,7 @@ PROGRAM = Path(__file__).parent / "member.py"
 
 async def until(what: Callable[[], Awaitable[bool]], why: str, timeout_s: float = 15.0) -> None:
     deadline = time.monotonic() + timeout_s
-    while not await what():  # noqa: ASYNC110 other processes and threads do the work
+    while not await what():
         assert time.monotonic() < deadline, why
         await asyncio.sleep(0.01)
 
@@ -166,7 +166,8 @@ class Wrapped:
     """A flow in which `before` runs at the beginning of each flush."""
 
     def __init__(self, flow: Flow, before: Callable[[Batch], None]) -> None:
-        self.name, self.topic, self._flow, self._before = flow.name, flow.topic, flow, before
+        self.name, self.topic, self.linger_s = flow.name, flow.topic, flow.linger_s
+        self._flow, self._before = flow, before
 
     async def flush(self, batch: Batch) -> Sequence[Op]:
         self._before(batch)
