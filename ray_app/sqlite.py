@@ -13,15 +13,14 @@ from typing import TypeVar
 from ray_app.errors import Unavailable
 
 T = TypeVar("T")
-BUSY_S = 10
 
 
 class SqliteFile:
     """`durable`: an acknowledged write survives a power cut, at about a millisecond a transaction; without it a write
-    survives `kill -9`."""
+    survives `kill -9`. `busy_s`: how long a write waits for another process's."""
 
-    def __init__(self, path: Path, schema: str, durable: bool = False) -> None:
-        self._path, self._schema = path, schema
+    def __init__(self, path: Path, schema: str, durable: bool = False, busy_s: float = 10.0) -> None:
+        self._path, self._schema, self._busy_s = path, schema, busy_s
         self._synchronous = "FULL" if durable else "NORMAL"
         self._thread = ThreadPoolExecutor(1, path.stem)
         self._connection: sqlite3.Connection | None = None
@@ -60,7 +59,7 @@ class SqliteFile:
         # SQLite does not wait for others where it changes the journal's mode, so openings go one by one.
         with self._path.with_suffix(".open").open("w") as gate:
             fcntl.flock(gate, fcntl.LOCK_EX)
-            opened = sqlite3.connect(self._path, timeout=BUSY_S, isolation_level=None)
+            opened = sqlite3.connect(self._path, timeout=self._busy_s, isolation_level=None)
             opened.execute("PRAGMA journal_mode=WAL")
             opened.execute(f"PRAGMA synchronous={self._synchronous}")
             opened.executescript(self._schema)

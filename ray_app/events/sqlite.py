@@ -22,6 +22,7 @@ from ray_app.sqlite import SqliteFile
 T = TypeVar("T")
 CHUNK = 1000  # entries in a transaction: a writer never holds the file for long
 RETAIN_EVERY = 256  # transactions of a topic
+TELL_S = 0.2  # a process that was stopped in the middle of a write holds the file
 POLL_S = 0.02  # another process's append is seen within this
 
 SCHEMA = """
@@ -42,6 +43,7 @@ class SqliteLog:
 
     def __init__(self, path: Path, partitions: int, clock: Clock, retention_s: float | None = None) -> None:
         self._file = SqliteFile(path, SCHEMA, durable=True)
+        self._telling = SqliteFile(path, SCHEMA, busy_s=TELL_S)  # never in the way of what counts
         self._n, self._clock, self._retention_s = partitions, clock, retention_s
         self._appends: dict[str, int] = defaultdict(int)
         self._own = 0  # our own writes, which SQLite's data_version does not count
@@ -124,7 +126,7 @@ class SqliteLog:
 
     async def tell_group(self, group: str, topic: str, partition: int, position: int) -> None:
         line = (group, topic, partition, position)
-        await self._file.do(lambda c: c.execute("INSERT OR REPLACE INTO told VALUES (?,?,?,?)", line))
+        await self._telling.do(lambda c: c.execute("INSERT OR REPLACE INTO told VALUES (?,?,?,?)", line))
 
     async def told(self, group: str, topic: str, partition: int) -> int:
         query = "SELECT position FROM told WHERE groupname=? AND topic=? AND partition=?"
@@ -134,6 +136,7 @@ class SqliteLog:
     async def close(self) -> None:
         await cancel([self._looking] if self._looking else [])
         await self._file.close()
+        await self._telling.close()
 
 
 def _end(c: sqlite3.Connection, topic: str, partition: int) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from typing import Protocol
 
 import orjson
 
+from ray_app.errors import Unavailable
 from ray_app.events.base import Entry, EventLog, Logged, PositionLost
 from ray_app.streams.state import Op, State
 
@@ -90,7 +91,7 @@ class Loop:
         span = (position, batch.span[1])
         at = await self.state.advance(self.flow.topic, partition, span, entries[-1].appended_at, ops)
         await self.hook("advanced")
-        await self.log.tell_group(self.group, self.flow.topic, partition, at)
+        await self._tell(partition, at)
         await self.hook("told")
         return at
 
@@ -98,8 +99,15 @@ class Loop:
         """Entries lost to retention are reported and skipped: waiting would not bring them back."""
         logger.error(lost.message, extra={"flow": self.flow.name, **lost.metadata})
         at = await self.state.advance(self.flow.topic, partition, (position, lost.first), 0, ())
-        await self.log.tell_group(self.group, self.flow.topic, partition, at)
+        await self._tell(partition, at)
         return at
+
+    async def _tell(self, partition: int, at: int) -> None:
+        """Nothing that counts hangs on it, so it holds nothing up."""
+        try:
+            await self.log.tell_group(self.group, self.flow.topic, partition, at)
+        except Unavailable as e:
+            logger.info("the group was not told", extra={"flow": self.flow.name, "why": e.message[:200]})
 
     async def _bury(self, batch: Batch) -> None:
         if not batch.bad:
