@@ -107,11 +107,11 @@ class Template:
 
 async def fill(world: World, tenant: str, template: Template) -> list[Appended]:
     """Items and vectors as the items flow writes them, the models as the jobs do, behaviours to the log."""
-    rows = await assign(world.documents, tenant, [i.id for i in template.items])
+    rows = await assign(world.documents, tenant, [i.id for i in template.items], {})
     bodies = [{**item_to_dict(replace(i, tenant=tenant)), "row": rows[i.id]} for i in template.items]
     await world.documents.upsert(tenant, "items", [Document(b["id"], b["version"], b) for b in bodies])
     at = np.array([b["row"] for b in bodies], np.int32)
-    await world.vectors.upsert(tenant, template.embedder.version, at, template.pinned.vectors)
+    await world.vectors.upsert(tenant, template.embedder.version, at, template.pinned.vectors.whole())
     models: dict[str, tuple[Any, dict[str, Any]]] = {
         EMBEDDER: (template.embedder, {"kind": "text"}),
         ITEM_CF: (template.item_cf, {}),

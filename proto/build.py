@@ -1,4 +1,4 @@
-"""Generate the Python of `proto/lemo/v1` into `ray_app/serving/grpc/lemo/v1`; `make install` runs it."""
+"""Generate the Python of `proto/lemo/v1` into `ray_app/serving/grpc/lemo/v1`; every make target runs it once."""
 
 from __future__ import annotations
 

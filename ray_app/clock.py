@@ -26,7 +26,7 @@ class SystemClock:
 
 
 class FixedClock:
-    """A clock that tests move by hand."""
+    """A clock that is moved by hand: for tests, and for measuring where no time may run out."""
 
     def __init__(self, at: int = 0) -> None:
         self.at = at

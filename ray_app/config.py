@@ -7,7 +7,7 @@ import tomllib
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -22,7 +22,7 @@ class Stores(Section):
     """A URL chooses the served store; none chooses the embedded one in the data folder."""
 
     mongodb_url: str | None = None
-    redis_url: str | None = None
+    redis_url: str | None = Field(None, pattern=r"^(redis|rediss|unix)://")
     redis_prefix: str = Field("lemo", pattern=r"^[a-z0-9-]{1,32}$")
     milvus_url: str | None = None
     clickhouse_url: str | None = None
@@ -39,9 +39,12 @@ class Events(Section):
     retention_s: int = Field(90 * 86400, ge=3600)
 
 
+FlowName = Literal["items", "behaviors", "slates", "hot", "profile"]
+
+
 class Streams(Section):
     group: str = "lemo-recommender-group"
-    flows: tuple[str, ...] = ("items", "behaviors", "slates", "hot", "profile")
+    flows: tuple[FlowName, ...] = typing.get_args(FlowName)
     batch: int = Field(1000, ge=1, le=10_000)
     lease_s: float = Field(3.0, gt=0.2)
     repeat_window_s: int = Field(600, ge=1)
@@ -120,7 +123,10 @@ def _put(tree: dict[str, Any], name: str, value: str) -> None:
             or "LEMO_DATA, LEMO_CONFIG, LEMO_<SECTION>_<FIELD>"
         )
         raise InvalidSettings(f"variable {name} is not a setting. Known: {known}", key=name)
-    tree.setdefault(section, {})[field] = value.split(",") if _is_list(fields[field].annotation) else value
+    found = tree.setdefault(section, {})
+    if not isinstance(found, dict):
+        raise InvalidSettings(f"setting {section} is {found!r}; allowed: a table with {', '.join(fields)}", key=section)
+    found[field] = value.split(",") if _is_list(fields[field].annotation) else value
 
 
 def _is_list(annotation: Any) -> bool:

@@ -148,7 +148,8 @@ class House:
                 p.kill()
         psutil.wait_procs(left, timeout=2)
         shutil.rmtree(self._scratch, ignore_errors=True)
-        (self.data / STARTED).unlink(missing_ok=True)
+        if self._process is not None:  # a start that was refused leaves the note of the one that runs
+            (self.data / STARTED).unlink(missing_ok=True)
 
     def processes(self) -> list[psutil.Process]:
         """Every process of this start, found by the mark in its environment."""

@@ -64,7 +64,7 @@ def world(settings: Settings) -> World:
     from ray_app.stores.sqlite import SqliteDocuments
     from ray_app.stores.sqlite_faiss import SqliteVectors
 
-    _refuse_served(settings)
+    refuse_served(settings)
     clock, data, s = SystemClock(), settings.data, settings.stores
     found = addresses(data) if not (s.redis_url and s.clickhouse_url) else None
     documents = SqliteDocuments(data / "documents.db", clock)
@@ -82,7 +82,8 @@ def world(settings: Settings) -> World:
     )
 
 
-def _refuse_served(settings: Settings) -> None:
+def refuse_served(settings: Settings) -> None:
+    """Raises InvalidSettings for a URL of a store that this version has no adapter for."""
     for name, url in {
         "stores.mongodb_url": settings.stores.mongodb_url,
         "stores.milvus_url": settings.stores.milvus_url,
@@ -161,7 +162,9 @@ def engine(settings: Settings) -> Engine:
 
     logs.start(settings.logs.level)
     clock, member = SystemClock(), new_id()
-    makers = {name: partial(_runnable, settings, name, member) for name in settings.streams.flows}
+    makers: dict[str, Callable[[], Runnable]] = {
+        name: partial(_runnable, settings, name, member) for name in settings.streams.flows
+    }
     return Engine(makers, settings.streams, clock)
 
 
@@ -209,6 +212,7 @@ def build(args: dict[str, Any]) -> Any:
     from ray_app.tasks.deployments import steward
 
     settings = config.load(file=Path(args["config"]) if args.get("config") else None)
+    refuse_served(settings)
     cluster.wait_started(ensure_actors(settings))
     return gateway().bind(
         partial(open_app, settings),

@@ -104,7 +104,8 @@ def _compare(values: NDArray[Any], op: str, wanted: Sequence[Any]) -> Mask:
         return np.asarray(values >= wanted[0])
     if op == "lte":
         return np.asarray(values <= wanted[0])
-    return np.isin(values, np.asarray(wanted, values.dtype))
+    whole = values.dtype.kind != "f"  # a fraction, or a number beyond 64 bits, equals no time
+    return np.isin(values, np.asarray(wanted, np.float64 if whole else values.dtype))
 
 
 def _fits(body: Mapping[str, Any] | None, f: Condition, wanted: Sequence[Any]) -> bool:

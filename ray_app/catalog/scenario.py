@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ray_app.clock import Clock
-from ray_app.errors import UnknownScenario
-from ray_app.stores.base import Document, Documents
+from ray_app.errors import Unavailable, UnknownScenario
+from ray_app.stores.base import Document, Documents, Outcome
 
 KIND = "scenarios"
 FRESH_S = 1.0  # a replica sees an edit within this
@@ -108,7 +108,9 @@ class Scenarios:
 
     async def put(self, tenant: str, scenario: Scenario) -> None:
         body = scenario.public()
-        await self._documents.upsert(tenant, KIND, [Document(scenario.id, self._clock.now(), body)])
+        (outcome,) = await self._documents.upsert(tenant, KIND, [Document(scenario.id, self._clock.now(), body)])
+        if outcome is Outcome.STALE:
+            raise Unavailable(f"scenario {scenario.id!r} was not written: the clock is behind the last write's")
         self._held.pop(tenant, None)
 
     async def _all(self, tenant: str) -> dict[str, Scenario]:

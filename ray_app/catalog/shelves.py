@@ -113,6 +113,9 @@ class Shelves:
             except (RedisError, LemoError, OSError) as e:
                 logger.warning("the change feed cannot be read", extra={"why": str(e)[:200]})
                 await asyncio.sleep(1.0)
+            except Exception:  # of ours: it may not end this loop for every tenant
+                logger.exception("changes cannot be applied; they are tried again")
+                await asyncio.sleep(1.0)
             await asyncio.sleep(POLL_S)
 
     async def _turn(self) -> None:

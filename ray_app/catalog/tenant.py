@@ -12,7 +12,7 @@ _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
 def parse_tenant(value: object) -> str:
-    """Raises InvalidField. The pattern keeps a tenant's topics apart from the dead-letter topics."""
+    """Raises InvalidField. The pattern has no dot: a topic named after a tenant is never a dead-letter topic."""
     if not isinstance(value, str) or not _ID.fullmatch(value) or value == SYSTEM:
         raise InvalidField("tenant_id", value, f"[a-z0-9][a-z0-9-]{{0,62}}, not {SYSTEM!r}")
     return value

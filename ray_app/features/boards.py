@@ -110,7 +110,9 @@ class Boards:
 
     def of(self, tenant: str, n: int) -> Board:
         board = self._boards.get(tenant) or Board(np.zeros((len(DAYS), 0), np.float32))
-        self._boards[tenant] = found = board.covering(n)
+        found = board.covering(n)
+        if n > board.windows.shape[1]:  # a request that pinned fewer rows takes none from the others
+            self._boards[tenant] = found
         return found
 
     async def refresh(self, tenant: str, rows_of: Mapping[str, int], n: int, now: int) -> None:

@@ -90,6 +90,9 @@ def load_map(file: Path | None, kind: str) -> Map:
             "and where occurred_at is a column, not a template",
             key="shift_to_yesterday",
         )
+    for name, source in section.columns.items():
+        if wrong := _wrong_template(source):
+            raise InvalidSettings(f"the map {file} has {kind}.columns.{name} = {source!r}: {wrong}", key=name)
     unknown = (set(section.columns) | set(section.constants)) - set(KINDS[kind])
     if unknown or set(tree) - set(KINDS):
         name = sorted(unknown or set(tree) - set(KINDS))[0]
@@ -120,6 +123,16 @@ def _number(value: str, whole: bool) -> float | int | str:
         return int(value) if whole else float(value)
     except ValueError:
         return value
+
+
+def _wrong_template(source: str) -> str | None:
+    """What a template may not hold: braces that do not close, or a name that would be read as an attribute."""
+    try:
+        names = [name for _, name, _, _ in Formatter().parse(source) if name is not None]
+    except ValueError as e:
+        return f"{e}; allowed: {{Column}}, each brace closed"
+    wrong = [n for n in names if not n or any(c in n for c in ".[]!")]
+    return f"the name {wrong[0]!r} cannot stand in braces; allowed: a column's name without . [ ] !" if wrong else None
 
 
 def _take(source: str) -> Callable[[Row, int], Any]:

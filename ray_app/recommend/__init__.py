@@ -59,8 +59,9 @@ class Recommender:
     async def recommend(self, tenant: str, ask: Ask) -> Slate:
         """Ranked items for one request.
 
-        Never raises for a slow or failed part: it is left out, and `slate.degraded` says so. Raises UnknownScenario,
-        and Overloaded when too many requests are in hand; before that, fewer candidates are ranked.
+        A channel, the profile or a catalogue that is slow or fails is left out, and `slate.degraded` says so. Raises
+        UnknownScenario, Unavailable when scenarios cannot be read, and Overloaded when too many requests are in hand;
+        before that, fewer candidates are ranked.
         Between the edges only rows (int32) and scores (float32) travel.
         """
         if self._open >= MOST_OPEN:

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ray_app.clock import Clock
-from ray_app.errors import BrokenArtifact, NotFound
+from ray_app.errors import BrokenArtifact, NotFound, Unavailable
 from ray_app.models.base import Arrays
 from ray_app.registry.version import Status, Version, from_body, move, to_body
-from ray_app.stores.base import Document, Documents
+from ray_app.stores.base import Document, Documents, Outcome
 
 if TYPE_CHECKING:
     from ray_app.stores.blobs import Blobs
@@ -58,7 +58,9 @@ class Registry:
         raised = version if version.status is Status.LIVE else move(version, Status.LIVE)  # a cut promotion goes on
         await self._write(tenant, raised)
         pointer = Document(version.name, self._clock.now(), {"id": version.id})
-        await self._documents.upsert(tenant, LIVE, [pointer])
+        (outcome,) = await self._documents.upsert(tenant, LIVE, [pointer])
+        if outcome is Outcome.STALE:
+            raise Unavailable(f"{version.name} {version.id} is not live: the clock is behind the last promotion's")
         if before is not None:
             await self._write(tenant, move(before, Status.RETIRED))
         return raised

@@ -94,6 +94,8 @@ class Live:
                     await self.refresh(tenant)
                 except (LemoError, OSError) as e:
                     logger.warning("the registry cannot be read", extra={"tenant": tenant, "why": str(e)[:200]})
+                except Exception:  # of ours: it may not end this loop for every tenant
+                    logger.exception("versions cannot be followed", extra={"tenant": tenant})
             await asyncio.sleep(POLL_S)
 
 

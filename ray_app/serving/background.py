@@ -64,3 +64,5 @@ class Background:
             await work  # type: ignore[misc]
         except (LemoError, RedisError, OSError) as e:
             logger.warning("a store is away; what is known goes on", extra={"why": str(e)[:200]})
+        except Exception:  # of ours: it may not end this loop for every tenant
+            logger.exception("background work failed; what is known goes on")

@@ -71,10 +71,10 @@ async def related(app: App, tenant: str, raw: Ask) -> Answer:
 
 async def upsert_items(app: App, tenant: str, raw: Ask) -> Answer:
     refuse_unknown(raw, ("items", "wait"))
-    now = app.clock.now()
+    now, wait = app.clock.now(), parse_flag("wait", raw.get("wait"))
     found = sort("items", raw.get("items"), lambda one: item.parse(one, tenant, now))
     appended = await append(app.log, app.settings.events.item_topic, [item_entry(i) for i in found.accepted])
-    if parse_flag("wait", raw.get("wait")) and appended:
+    if wait and appended:
         await wait_readable(app, tenant, "items", appended)
     return found.answer()
 
@@ -98,21 +98,21 @@ async def list_items(app: App, tenant: str, raw: Ask) -> Answer:
 
 async def delete_item(app: App, tenant: str, raw: Ask) -> Answer:
     refuse_unknown(raw, ("item_id", "version", "wait"))
-    id = parse_id("item_id", raw.get("item_id"))
+    id, wait = parse_id("item_id", raw.get("item_id")), parse_flag("wait", raw.get("wait"))
     entry = delete_entry(tenant, id, item.parse_version(raw.get("version"), app.clock.now()))
     appended = await app.log.append(app.settings.events.item_topic, [entry])
-    if parse_flag("wait", raw.get("wait")):
+    if wait:
         await wait_readable(app, tenant, "items", appended)
     return {"accepted": 1, "rejected": []}
 
 
 async def track_behaviors(app: App, tenant: str, raw: Ask) -> Answer:
     refuse_unknown(raw, ("behaviors", "wait"))
-    now = app.clock.now()
+    now, wait = app.clock.now(), parse_flag("wait", raw.get("wait"))
     found = sort("behaviors", raw.get("behaviors"), lambda one: parse_behavior(one, tenant, now))
     entries = [behavior_entry(b) for b in found.accepted]
     appended = await append(app.log, app.settings.events.behavior_topic, entries)
-    if parse_flag("wait", raw.get("wait")) and appended:
+    if wait and appended:
         await wait_readable(app, tenant, "profile", appended)
     return found.answer()
 
@@ -159,7 +159,7 @@ def parse_flag(field: str, value: object) -> bool:
 
 
 def parse_count(field: str, value: object, most: int) -> int:
-    if isinstance(value, str) and value.isascii() and value.isdigit():
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 19:
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
         raise InvalidField(field, value, f"1..{most}")

@@ -41,6 +41,8 @@ class LocalStores:
                     logger.warning("a store had died and was started again", extra={"store": name})
             except Unavailable as e:
                 logger.error(e.message)
+            except Exception:  # whatever it is, the children must go on being watched
+                logger.exception("the stores could not be looked at")
 
     def settings(self) -> Settings:
         return self._settings

@@ -28,7 +28,7 @@ class Bad:
 
 @dataclass(slots=True)
 class Batch:
-    """Entries of one partition from position `start` to before `end`, and what could not be read of them."""
+    """Entries of one partition in their order, and what could not be read of them."""
 
     entries: Sequence[Logged]
     bad: list[Bad] = field(default_factory=list)

@@ -30,7 +30,7 @@ async def embed(stores: Stores, tenant: str, tell: Tell, size: int = SIZE, encod
     items = [d async for page in _pages(stores, tenant) for d in page]
     if len(items) < 2:
         return Report(EMBEDDER, None, why=f"{len(items)} items are too few to fit on")
-    embedder, about = _make(items, size, encoder)
+    embedder, kind = _make(items, size, encoder)
     tell(f"{len(items):,} items, {embedder.size} dimensions, space {embedder.version}")
     origin = await origin_of(stores, tenant)
     base = np.zeros((max(int(d.body["row"]) for d in items) + 1, embedder.size), np.float32)
@@ -43,10 +43,15 @@ async def embed(stores: Stores, tenant: str, tell: Tell, size: int = SIZE, encod
         return Report(EMBEDDER, None, {"share_known": share}, f"less than {LEAST_KNOWN:.0%} of the items got a vector")
     arrays = {**(embedder.arrays() if isinstance(embedder, TextEmbedder) else {}), VECTORS: base}
     metrics = {"share_known": share}
-    version = await stores.registry.register(tenant, EMBEDDER, arrays, metrics, {**about, **origin}, len(base))
+    before = await stores.registry.live(tenant, EMBEDDER)
+    about = {**kind, **origin, "space": embedder.version}
+    version = await stores.registry.register(tenant, EMBEDDER, arrays, metrics, about, len(base))
     await stores.registry.promote(tenant, version)
     meanwhile = await _catch_up(stores, tenant, embedder, {d.id: d.version for d in items})
     tell(f"{meanwhile} items were written meanwhile")
+    retired = before.about.get("space") if before else None
+    if retired and retired != embedder.version:  # a rollback has its vectors in its own files
+        await stores.vectors.drop(tenant, retired)
     return Report(EMBEDDER, version.id, metrics)
 
 

@@ -43,7 +43,7 @@ class How:
 
 @dataclass(frozen=True)
 class Trained:
-    """The ranker fitted on both slices, and the honest figures of the one fitted on the first alone."""
+    """The ranker fitted on the newest slices, and the honest figures of one fitted only on those before the newest."""
 
     ranker: DenseRanker
     metrics: dict[str, float]

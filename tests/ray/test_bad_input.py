@@ -164,6 +164,13 @@ def test_a_body_of_ten_megabytes(shop: Shop, chunked: bool) -> None:
     assert (answer.status_code, answer.json()["reason"]) == (413, "BODY_TOO_LARGE")
 
 
+def test_what_is_refused_for_its_wait_is_not_written(shop: Shop) -> None:
+    body = {"items": [{"item_id": "unwritten", "title": "T"}]}
+    assert shop.post(ITEMS, body, wait="perhaps").status_code == 400
+    assert shop.post(ITEMS, {"items": [{"item_id": "written", "title": "T"}]}, wait="true").status_code == 200
+    assert shop.http.get(f"{ITEMS}/unwritten").status_code == 404
+
+
 def test_an_unknown_scenario_names_the_known_ones(shop: Shop) -> None:
     answer = shop.post(RECOMMEND, ask(scenario="hom"))
     assert (answer.status_code, answer.json()["reason"]) == (404, "UNKNOWN_SCENARIO")
@@ -177,7 +184,8 @@ def test_an_unknown_scenario_names_the_known_ones(shop: Shop) -> None:
         ("GET", f"{ITEMS}/absent", 404), ("GET", f"{ITEMS}/{LONG}", 400), ("DELETE", f"{ITEMS}/{LONG}", 400),
         ("GET", f"{ITEMS}/i1/related?n=0", 400), ("GET", f"{ITEMS}/i1/related?n=many", 400),
         ("GET", f"{ITEMS}?limit=0", 400), ("GET", f"{ITEMS}?colour=red", 400), ("GET", f"{USERS}/nobody", 404),
-        ("DELETE", f"{ITEMS}/i1?version=old", 400), ("POST", f"{ITEMS}?wait=perhaps", 400),
+        ("DELETE", f"{ITEMS}/i1?version=old", 400), ("POST", f"{ITEMS}?wait=perhaps", 400), 
+        ("GET", f"{ITEMS}?limit={'9' * 5000}", 400),
     ],
 )  # fmt: skip
 def test_a_path_or_query(shop: Shop, method: str, path: str, status: int) -> None:

@@ -89,6 +89,7 @@ def test_a_second_start_on_the_folder_says_who_holds_it(up: Up) -> None:
     )  # fmt: skip
     assert second.returncode == 1
     assert f"data folder {up.data} is in use by process" in second.stdout + second.stderr
+    assert (up.data / "up.pid").read_text().split()[0] == str(up.process.pid)  # `lemo down` finds the first still
     assert httpx.get(f"http://127.0.0.1:{up.http}/ready").status_code == 200
 
 

@@ -111,3 +111,11 @@ def test_a_file_that_is_absent_is_named(file: Path) -> None:
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValueError, match="frozen"):
         load({}).events.partitions = 9  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("LEMO_STREAMS_FLOWS", "items,heat"), ("LEMO_STORES_REDIS_URL", "http://127.0.0.1:6379")]
+)
+def test_what_could_not_run_is_refused_at_the_start(name: str, value: str) -> None:
+    with pytest.raises(InvalidSettings):
+        load({name: value})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -24,6 +25,7 @@ from ray_app.serving.usecases import USES, Use
 logger = logging.getLogger(__name__)
 Provider = Callable[[], App]
 Endpoint = Callable[[Request], Awaitable[Response]]
+WHOLE_NUMBER = re.compile(r"[0-9]{1,18}")
 WHOLE = ("n", "limit", "version")  # numbers, also where a query can only write them as text
 
 
@@ -84,7 +86,7 @@ async def _ask(use: Use, request: Request, most: int) -> dict[str, Any]:
     for name, value in request.query_params.multi_items():
         if name not in use.query:
             raise InvalidField(name, value, "query parameters: " + (", ".join(use.query) or "none"))
-        asked[name] = int(value) if name in WHOLE and value.isascii() and value.isdigit() else value
+        asked[name] = int(value) if name in WHOLE and WHOLE_NUMBER.fullmatch(value) else value
         if name == "debug":
             asked[name] = {"true": True, "false": False}.get(value, value)
     return {**asked, **request.path_params}

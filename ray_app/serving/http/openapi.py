@@ -49,10 +49,12 @@ SCENARIO = _object(
 )  # fmt: skip
 SHOWN_SCENARIO = {**SCENARIO, "properties": {"id": TEXT, **SCENARIO["properties"]}}
 BODIES = {
-    "put_scenario": SCENARIO,
+    "put_scenario": SHOWN_SCENARIO,
     "recommend": RECOMMEND,
-    "upsert_items": _object(("items",), items={**_list(ITEM), "minItems": 1, "maxItems": 1000}),
-    "track_behaviors": _object(("behaviors",), behaviors={**_list(BEHAVIOR), "minItems": 1, "maxItems": 1000}),
+    "upsert_items": _object(("items",), wait=FLAG, items={**_list(ITEM), "minItems": 1, "maxItems": 1000}),
+    "track_behaviors": _object(
+        ("behaviors",), wait=FLAG, behaviors={**_list(BEHAVIOR), "minItems": 1, "maxItems": 1000}
+    ),
     "upsert_users": _object(("users",), users={**_list(USER), "minItems": 1, "maxItems": 1000}),
 }
 REASON = _object(code=TEXT, text=TEXT)
@@ -63,7 +65,9 @@ SLATE = _object(
 )  # fmt: skip
 REJECTED = _object(index=WHOLE, reason=TEXT, message=TEXT, metadata={"type": "object"})
 BULK = _object(accepted=WHOLE, rejected=_list(REJECTED))
-ERROR = _object(code=WHOLE, reason=TEXT, message=TEXT, metadata={"type": "object"})
+ERROR = _object(
+    code=WHOLE, reason=TEXT, message=TEXT, metadata={"type": "object"}, accepted=WHOLE, rejected=_list(REJECTED)
+)  # the last two where nothing of a bulk write was accepted
 ANSWERS = {
     "recommend": SLATE, "related": SLATE, "upsert_items": BULK, "track_behaviors": BULK, "upsert_users": BULK,
     "delete_item": BULK, "get_item": ITEM, "list_items": _object(items=_list(ITEM), next=TEXT), "get_user": USER,
@@ -98,7 +102,11 @@ def _operation(use: Use) -> dict[str, Any]:
         "responses": {
             "200": {"description": "done", "content": {"application/json": {"schema": ANSWERS[use.name]}}},
             "4XX": {"description": "refused", "content": {"application/json": {"schema": ERROR}}},
-            "503": {"description": "a store is away; see Retry-After"},
+            "5XX": {
+                "description": "an error of ours (500), a store is away (503, see Retry-After), or a write that is kept "
+                "cannot be read yet (504)",
+                "content": {"application/json": {"schema": ERROR}},
+            },
         },
     }
     if use.name in BODIES:

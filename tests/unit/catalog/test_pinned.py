@@ -54,6 +54,8 @@ def ids(pinned: Pinned, *filters: Filter, hidden: tuple[str, ...] = ()) -> str:
         ("published_at", "gte", 20.0, "bce"),
         ("published_at", "lte", 20.0, "ab"),
         ("published_at", "eq", float(NOW), "e"),
+        ("published_at", "eq", 1e300, ""),
+        ("published_at", "eq", 20.5, ""),
         ("attributes.size", "gte", 3.0, "ab"),
         ("attributes.size", "lte", 3.0, "a"),
         ("attributes.size", "eq", 5.0, "b"),

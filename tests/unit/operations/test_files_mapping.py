@@ -194,3 +194,12 @@ def test_a_wrong_map_is_refused_by_key(tmp_path: Path, text: str, named: str) ->
 def test_a_map_that_is_absent_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidSettings, match=r"m\.toml cannot be read"):
         load_map(tmp_path / "m.toml", "items")
+
+
+@pytest.mark.parametrize("source", ["{Unit.Price}", "{}", "{Invoice", "{a[0]}"])
+def test_a_template_that_cannot_be_filled_is_refused_with_its_map(
+    write: Callable[[str, bytes], Path], source: str
+) -> None:
+    file = write("map.toml", f'[behaviors.columns]\nevent_id = "{source}"\n'.encode())
+    with pytest.raises(InvalidSettings, match="event_id"):
+        load_map(file, "behaviors")

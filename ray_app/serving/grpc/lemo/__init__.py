@@ -1,1 +1,1 @@
-"""Generated from `proto/`: `make proto`."""
+"""Generated from `proto/`: proto/build.py."""
