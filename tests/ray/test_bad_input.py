@@ -184,7 +184,7 @@ def test_an_unknown_scenario_names_the_known_ones(shop: Shop) -> None:
         ("GET", f"{ITEMS}/absent", 404), ("GET", f"{ITEMS}/{LONG}", 400), ("DELETE", f"{ITEMS}/{LONG}", 400),
         ("GET", f"{ITEMS}/i1/related?n=0", 400), ("GET", f"{ITEMS}/i1/related?n=many", 400),
         ("GET", f"{ITEMS}?limit=0", 400), ("GET", f"{ITEMS}?colour=red", 400), ("GET", f"{USERS}/nobody", 404),
-        ("DELETE", f"{ITEMS}/i1?version=old", 400), ("POST", f"{ITEMS}?wait=perhaps", 400), 
+        ("DELETE", f"{ITEMS}/i1?version=old", 400), ("POST", f"{ITEMS}?wait=perhaps", 400),
         ("GET", f"{ITEMS}?limit={'9' * 5000}", 400),
     ],
 )  # fmt: skip

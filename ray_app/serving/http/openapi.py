@@ -103,8 +103,8 @@ def _operation(use: Use) -> dict[str, Any]:
             "200": {"description": "done", "content": {"application/json": {"schema": ANSWERS[use.name]}}},
             "4XX": {"description": "refused", "content": {"application/json": {"schema": ERROR}}},
             "5XX": {
-                "description": "an error of ours (500), a store is away (503, see Retry-After), or a write that is kept "
-                "cannot be read yet (504)",
+                "description": "an error of ours (500), a store is away (503, see Retry-After), or a write that "
+                "is kept cannot be read yet (504)",
                 "content": {"application/json": {"schema": ERROR}},
             },
         },
