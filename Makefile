@@ -28,9 +28,10 @@ lint: $(READY)
 	lint-imports --no-logo | tail -3
 
 check: lint  ## everything that needs no cluster
-	pytest tests/shape tests/unit tests/contracts tests/crash tests/story
+	pytest tests/shape tests/unit tests/contracts tests/crash tests/story -m "not peers"
 
-test: check  ## what CI runs
+test: check  ## what CI runs: also on real servers, which are downloaded once, and on a real cluster
+	pytest tests/unit tests/contracts tests/crash tests/story -m peers
 	pytest tests/ray
 
 soak: $(READY)  ## the crash and story suites at full size

@@ -75,12 +75,12 @@ async def opened(world: World) -> Recommender:
     """As `wiring.open_app` makes it, but nothing is refreshed while it is measured."""
     settings, live, clock = world.settings, Live(world.registry), DayClock()
     prefix = settings.stores.redis_prefix
-    models, boards = await live.refresh("demo"), Boards(world.redis, prefix, settings.features)
+    models, boards = await live.refresh("demo"), Boards(world.redis, lambda: prefix, settings.features)
     shelves = Shelves(world.documents, world.vectors, world.redis, prefix, lambda tenant: models.space())
     pinned = (await shelves.of("demo")).pin()
     await boards.refresh("demo", pinned.rows, pinned.n, clock.now())
     scenarios, ids = Scenarios(world.documents, clock), RequestIds(b"bench")
-    parts = Parts(shelves, boards, scenarios, live.of, world.redis, prefix, clock, ids, new_id)
+    parts = Parts(shelves, boards, scenarios, live.of, world.redis, lambda: prefix, clock, ids, new_id)
     return Recommender(parts)
 
 

@@ -12,7 +12,8 @@ features/    what it means: hot, profile, and the view of training and serving
 models/      what we believe: text, item CF, ranker, diversity, evaluation
 registry/    which is live: versions of trained artifacts
 recommend/   the answer: recall, rank, rerank, fallback
-flows/       one file a flow: items, behaviors, slates, hot, profile
+analytics/   what it added up to: realtime counts, training examples
+flows/       one file a flow: items, behaviors, slates, hot, metrics, profile
 training/    change our mind: similarity, embed, train
 operations/  keep it well: import of files, the first load
 serving/     the doors: use cases, HTTP, gRPC

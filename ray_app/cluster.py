@@ -86,7 +86,8 @@ def job_client(data: Path) -> JobSubmissionClient:
 def submit_job(client: JobSubmissionClient, name: str, args: Sequence[str] = ()) -> str:
     """Start jobs/NAME.py on the cluster; returns the submission id."""
     line = shlex.join([sys.executable, f"jobs/{name}.py", *args])
-    return str(client.submit_job(entrypoint=line, metadata={"job": name}))
+    # Without a CPU of its own Ray would run it on the head, where a cluster of several nodes has none to spare.
+    return str(client.submit_job(entrypoint=line, metadata={"job": name}, entrypoint_num_cpus=1))
 
 
 def follow_job(client: JobSubmissionClient, submission_id: str, poll_s: float = 0.5) -> Iterator[str]:

@@ -3,43 +3,73 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ray_app.errors import InvalidSettings
+
+BehaviorType = Literal[
+    "impression", "click", "like", "favourite", "share", "comment", "cart", "purchase", "play", "dislike", "hide"
+]
+WEIGHTS: Mapping[BehaviorType, int] = {
+    "click": 1, "play": 1, "comment": 2, "like": 2, "favourite": 3, "share": 3, "cart": 4, "purchase": 5,
+}  # fmt: skip
 
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+CLUSTER_REFUSED = (
+    "It is refused: one Lua call moves a flow, and changes keys that a Cluster keeps in many slots. "
+    "Use one server (redis://, rediss://, unix://) or one behind Sentinels (sentinel://, sentinels://)"
+)
+
+
 class Stores(Section):
     """A URL chooses the served store; none chooses the embedded one in the data folder."""
 
     mongodb_url: str | None = None
-    redis_url: str | None = Field(None, pattern=r"^(redis|rediss|unix)://")
+    redis_url: str | None = None
     redis_prefix: str = Field("lemo", pattern=r"^[a-z0-9-]{1,32}$")
     milvus_url: str | None = None
     clickhouse_url: str | None = None
     blobs_url: str | None = None
     tombstone_s: int = Field(7 * 86400, ge=60)
 
+    @field_validator("redis_url")
+    @classmethod
+    def _no_cluster(cls, url: str | None) -> str | None:
+        scheme = url.partition("://")[0] if url else ""
+        if "cluster" in scheme:
+            raise ValueError(f"it names a Redis Cluster. {CLUSTER_REFUSED}")
+        if url is not None and scheme not in ("redis", "rediss", "unix", "sentinel", "sentinels"):
+            raise ValueError("allowed: redis://, rediss://, unix://, sentinel://, sentinels://")
+        return url
+
 
 class Events(Section):
     kafka_url: str | None = None
     partitions: int = Field(4, ge=1, le=64)
-    item_topic: str = "items-ingest"
+    item_topics: tuple[str, ...] = Field(("items-ingest", "vlog-items", "news-items"), min_length=1)
+    tenant_topics: str = Field("item-events-{tenant}", pattern=r"^$|^[a-zA-Z0-9._-]*\{tenant\}[a-zA-Z0-9._-]*$")
     behavior_topic: str = "behavior-events"
     slate_topic: str = "slates"
     retention_s: int = Field(90 * 86400, ge=3600)
 
+    @property
+    def item_topic(self) -> str:
+        """Where our own API appends item changes."""
+        return self.item_topics[0]
 
-FlowName = Literal["items", "behaviors", "slates", "hot", "profile"]
+
+FlowName = Literal["items", "behaviors", "slates", "hot", "metrics", "profile"]
 
 
 class Streams(Section):
@@ -51,13 +81,24 @@ class Streams(Section):
 
 
 class Features(Section):
-    """Hot score: integer sums per bucket, added up by windows of days when read. Profile: recent and seen items."""
+    """Hot score: integer sums per bucket, faded and added up when read. Profile: recent and seen items."""
 
+    hot_weights: Mapping[BehaviorType, Annotated[int, Field(ge=0, le=1000)]] = Field(WEIGHTS)
+    hot_half_life_s: int = Field(7 * 86400, ge=60)
     hot_bucket_s: int = Field(300, ge=10)
     hot_keep_s: int = Field(30 * 86400, ge=3600)
     recent_items: int = Field(200, ge=1, le=1000)
     seen_items: int = Field(2000, ge=1, le=20_000)
     profile_keep_s: int = Field(400 * 86400, ge=3600)
+
+
+class Metrics(Section):
+    """Realtime metrics: how late a behaviour may be, by the log's time, and how long a window is kept after its end."""
+
+    lateness_s: int = Field(3600, ge=0)
+    minutes_keep_s: int = Field(2 * 86400, ge=60)
+    hours_keep_s: int = Field(14 * 86400, ge=3600)
+    days_keep_s: int = Field(400 * 86400, ge=86400)
 
 
 class Serving(Section):
@@ -74,8 +115,21 @@ class Settings(Section):
     events: Events = Events()
     streams: Streams = Streams()
     features: Features = Features()
+    metrics: Metrics = Metrics()
     serving: Serving = Serving()
     logs: Logs = Logs()
+
+    def embedded(self) -> list[str]:
+        """The settings whose URL is unset, so that their store lies in the data folder of one node."""
+        urls = {
+            "stores.mongodb_url": self.stores.mongodb_url,
+            "stores.redis_url": self.stores.redis_url,
+            "stores.milvus_url": self.stores.milvus_url,
+            "stores.clickhouse_url": self.stores.clickhouse_url,
+            "stores.blobs_url": self.stores.blobs_url,
+            "events.kafka_url": self.events.kafka_url,
+        }
+        return [name for name, url in urls.items() if not url]
 
     @model_validator(mode="after")
     def _absolute(self) -> Settings:
@@ -99,7 +153,13 @@ def load(env: Mapping[str, str] | None = None, file: Path | None = None) -> Sett
     except ValidationError as e:
         first = e.errors()[0]
         key = ".".join(str(p) for p in first["loc"])
-        raise InvalidSettings(f"setting {key} is {first.get('input')!r}: {first['msg']}", key=key) from None
+        value, why = without_password(repr(first.get("input"))), first["msg"].removeprefix("Value error, ")
+        raise InvalidSettings(f"setting {key} is {value}: {why}", key=key) from None
+
+
+def without_password(text: str) -> str:
+    """`text` with the passwords of its URLs shown as ***."""
+    return re.sub(r"(password=)[^&\s'\"]+", r"\1***", re.sub(r"(://[^\s:/@]*:)[^\s@]*@", r"\1***@", text))
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -126,8 +186,16 @@ def _put(tree: dict[str, Any], name: str, value: str) -> None:
     found = tree.setdefault(section, {})
     if not isinstance(found, dict):
         raise InvalidSettings(f"setting {section} is {found!r}; allowed: a table with {', '.join(fields)}", key=section)
-    found[field] = value.split(",") if _is_list(fields[field].annotation) else value
+    kind = typing.get_origin(fields[field].annotation)
+    if kind is tuple:
+        found[field] = [part.strip() for part in value.split(",")]
+    else:
+        found[field] = _mapping(f"{section}.{field}", value) if kind is Mapping else value
 
 
-def _is_list(annotation: Any) -> bool:
-    return typing.get_origin(annotation) is tuple
+def _mapping(key: str, value: str) -> dict[str, str]:
+    """`click=1,purchase=5` as a mapping."""
+    pairs = [part.split("=") for part in value.split(",")]
+    if any(len(p) != 2 for p in pairs) or len({p[0].strip() for p in pairs}) != len(pairs):
+        raise InvalidSettings(f"setting {key} is {value!r}; allowed: name=value,name=value, each name once", key=key)
+    return {name.strip(): found.strip() for name, found in pairs}

@@ -47,6 +47,12 @@ class Unauthenticated(LemoError):
     status, code, reason = 401, "UNAUTHENTICATED", "UNAUTHENTICATED"
 
 
+class Forbidden(LemoError):
+    """The key is known, and may not do this."""
+
+    status, code, reason = 403, "PERMISSION_DENIED", "FORBIDDEN"
+
+
 class NotFound(LemoError):
     status, code, reason = 404, "NOT_FOUND", "NOT_FOUND"
 

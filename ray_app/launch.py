@@ -82,10 +82,12 @@ def environment(data: Path, run: str, scratch: Path) -> dict[str, str]:
 
 
 class House:
-    """One start of the whole system on this machine."""
+    """One start of the whole system on this machine, as `file` describes it."""
 
-    def __init__(self, data: Path, http_port: int | None = None, grpc_port: int | None = None) -> None:
-        config = yaml.safe_load(CONFIG.read_text())
+    def __init__(
+        self, data: Path, http_port: int | None = None, grpc_port: int | None = None, file: Path = CONFIG
+    ) -> None:
+        config = yaml.safe_load(file.read_text())
         self.http_port = http_port or config["http_options"]["port"]
         self.grpc_port = grpc_port or config["grpc_options"]["port"]
         config["http_options"]["port"], config["grpc_options"]["port"] = self.http_port, self.grpc_port

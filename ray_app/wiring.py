@@ -6,7 +6,8 @@ Heavy libraries load where they are used; importing this module imports none of 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -16,19 +17,27 @@ from typing import TYPE_CHECKING, Any
 from ray_app import config, logs
 from ray_app.clock import Clock, SystemClock, new_id
 from ray_app.config import Settings
-from ray_app.errors import InvalidSettings
+from ray_app.errors import InvalidSettings, Unavailable
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-    from ray_app.events.base import EventLog
+    from ray_app.events.base import EventLog, Topics
+    from ray_app.operations.check import Report
+    from ray_app.operations.pool import Pool
+    from ray_app.recommend.request_id import Shown
     from ray_app.registry.registry import Registry
     from ray_app.serving.app import App
     from ray_app.stores.base import Documents, Vectors
     from ray_app.stores.blobs import Blobs
     from ray_app.stores.olap import Olap
+    from ray_app.streams.control import Prefixes
     from ray_app.streams.engine import Engine, Runnable
     from ray_app.streams.flow import Flow
+    from ray_app.streams.letters import Letters
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -44,6 +53,7 @@ class World:
     olap: Olap
     blobs: Blobs
     registry: Registry
+    prefixes: Prefixes
 
     async def close(self) -> None:
         await self.log.close()
@@ -54,43 +64,62 @@ class World:
 
 
 def world(settings: Settings) -> World:
-    """Stores by URL, or embedded in the data folder. Raises InvalidSettings for a served store without an adapter."""
-    from ray_app.events.sqlite import SqliteLog
+    """Each store by its URL, or embedded in the data folder; any mixture works."""
     from ray_app.registry.registry import Registry
     from ray_app.stores import redis as state
     from ray_app.stores.blobs import Blobs
     from ray_app.stores.embedded import addresses
     from ray_app.stores.olap import Olap
-    from ray_app.stores.sqlite import SqliteDocuments
-    from ray_app.stores.sqlite_faiss import SqliteVectors
+    from ray_app.streams.control import Prefixes
 
-    refuse_served(settings)
-    clock, data, s = SystemClock(), settings.data, settings.stores
-    found = addresses(data) if not (s.redis_url and s.clickhouse_url) else None
-    documents = SqliteDocuments(data / "documents.db", clock)
-    blobs = Blobs(s.blobs_url or data / "blobs")
+    clock, s = SystemClock(), settings.stores
+    found = addresses(settings.data) if not (s.redis_url and s.clickhouse_url) else None
+    documents = _documents(settings, clock)
+    blobs = Blobs(s.blobs_url or settings.data / "blobs", settings.data / "copies")
+    redis = state.connect(s.redis_url or (found.redis_url if found else ""))
     return World(
         settings,
         clock,
-        SqliteLog(data / "events.db", settings.events.partitions, clock, settings.events.retention_s),
+        _log(settings, clock),
         documents,
-        SqliteVectors(data / "vectors.db"),
-        state.connect(s.redis_url or (found.redis_url if found else "")),
+        _vectors(settings),
+        redis,
         Olap(s.clickhouse_url or (found.clickhouse_url if found else "")),
         blobs,
         Registry(documents, blobs, clock),
+        Prefixes(redis, s.redis_prefix),
     )
 
 
-def refuse_served(settings: Settings) -> None:
-    """Raises InvalidSettings for a URL of a store that this version has no adapter for."""
-    for name, url in {
-        "stores.mongodb_url": settings.stores.mongodb_url,
-        "stores.milvus_url": settings.stores.milvus_url,
-        "events.kafka_url": settings.events.kafka_url,
-    }.items():
-        if url:
-            raise InvalidSettings(f"setting {name} is {url!r}, but this version has only the embedded store. Unset it.")
+def _documents(settings: Settings, clock: Clock) -> Documents:
+    if url := settings.stores.mongodb_url:
+        from ray_app.stores.mongo import MongoDocuments
+
+        return MongoDocuments(url, clock)
+    from ray_app.stores.sqlite import SqliteDocuments
+
+    return SqliteDocuments(settings.data / "documents.db", clock)
+
+
+def _vectors(settings: Settings) -> Vectors:
+    if url := settings.stores.milvus_url:
+        from ray_app.stores.milvus import MilvusVectors
+
+        return MilvusVectors(url, settings.stores.redis_prefix)
+    from ray_app.stores.sqlite_faiss import SqliteVectors
+
+    return SqliteVectors(settings.data / "vectors.db")
+
+
+def _log(settings: Settings, clock: Clock) -> EventLog:
+    e = settings.events
+    if e.kafka_url:
+        from ray_app.events.kafka import KafkaLog
+
+        return KafkaLog(e.kafka_url, e.partitions, e.retention_s)
+    from ray_app.events.sqlite import SqliteLog
+
+    return SqliteLog(settings.data / "events.db", e.partitions, clock, e.retention_s)
 
 
 @asynccontextmanager
@@ -117,18 +146,22 @@ async def open_app(settings: Settings) -> App:
     from ray_app.serving.app import App
     from ray_app.serving.background import Background
     from ray_app.serving.slates import Slates
+    from ray_app.stores.redis import refuse_cluster
 
     logs.start(settings.logs.level)
     w = world(settings)
+    await refuse_cluster(w.redis)
     prefix = settings.stores.redis_prefix
     keys, live = Keys(w.documents, w.clock), Live(w.registry)
-    await demo_key(keys, settings.data)
+    if settings.embedded():  # a readable key is for one machine
+        await demo_key(keys, settings.data)
     shelves = Shelves(w.documents, w.vectors, w.redis, prefix, lambda tenant: live.of(tenant).space())
-    boards = Boards(w.redis, prefix, settings.features)
+    boards = Boards(w.redis, partial(w.prefixes.of, "hot"), settings.features)
     scenarios = Scenarios(w.documents, w.clock)
     ids = RequestIds(await keys.secret("request_id"))
-    parts = Parts(shelves, boards, scenarios, live.of, w.redis, prefix, w.clock, ids, new_id)
-    background = Background(w.clock, keys, live, shelves, boards)
+    profiles = partial(w.prefixes.of, "profile")
+    parts = Parts(shelves, boards, scenarios, live.of, w.redis, profiles, w.clock, ids, new_id)
+    background = Background(w.clock, keys, live, shelves, boards, w.prefixes)
     await background.start()
     slates = Slates(w.log, settings.events.slate_topic)
 
@@ -139,7 +172,7 @@ async def open_app(settings: Settings) -> App:
 
     return App(
         settings, w.clock, w.log, w.documents, w.redis, shelves, scenarios, Recommender(parts), keys, slates,
-        partial(check, w), close,
+        w.prefixes, pool(w), letters(w), partial(check, w), close,
     )  # fmt: skip
 
 
@@ -156,52 +189,120 @@ async def check(w: World) -> dict[str, str]:
     return {n: why[:300] for n, why in away.items()}
 
 
+async def inspect(settings: Settings, serve_config: Any) -> Report:
+    """What `lemo check` finds. Each store is opened alone, so that one which cannot be hides no other."""
+    from ray_app.operations import check_stores
+    from ray_app.operations.check_redis import RedisCheck
+    from ray_app.stores import redis as state
+    from ray_app.stores.blobs import Blobs
+    from ray_app.stores.embedded import DataLock, addresses
+    from ray_app.stores.olap import Olap
+
+    clock, data, s = SystemClock(), settings.data, settings.stores
+    openers: dict[str, Callable[[], Any]] = {
+        "documents": partial(_documents, settings, clock),
+        "state": lambda: RedisCheck(state.connect(s.redis_url or addresses(data).redis_url), s.redis_url),
+        "vectors": partial(_vectors, settings),
+        "analytics": lambda: Olap(s.clickhouse_url or addresses(data).clickhouse_url),
+        "event log": partial(_log, settings, clock),
+        "blobs": lambda: Blobs(s.blobs_url or data / "blobs"),
+    }
+    return await check_stores.inspect(settings, DataLock(data).held(), openers, serve_config)
+
+
 def engine(settings: Settings) -> Engine:
     """The engine with one maker for each flow of the settings; each opens its own connections in its own thread."""
     from ray_app.streams.engine import Engine
 
     logs.start(settings.logs.level)
     clock, member = SystemClock(), new_id()
-    makers: dict[str, Callable[[], Runnable]] = {
-        name: partial(_runnable, settings, name, member) for name in settings.streams.flows
+    makers: dict[str, Callable[[], Awaitable[Runnable]]] = {
+        name: partial(runnable, settings, name, member) for name in settings.streams.flows
     }
     return Engine(makers, settings.streams, clock)
 
 
-def _runnable(settings: Settings, name: str, member: str) -> Runnable:
+async def runnable(settings: Settings, name: str, member: str, generation: int | None = None) -> Runnable:
+    """A flow with connections of its own, at `generation` of its state or at the live one."""
+    from ray_app.stores.redis import refuse_cluster
+    from ray_app.streams.control import Control, prefix_of
     from ray_app.streams.engine import Runnable
     from ray_app.streams.flow import Loop
     from ray_app.streams.partitions import Leases
+    from ray_app.streams.places import Places
     from ray_app.streams.state import State
 
     w = world(settings)
     prefix, s = settings.stores.redis_prefix, settings.streams
-    group = s.group if name == "items" else f"{s.group}.{name}"
-    loop = Loop(flow(w, name), w.log, State(w.redis, prefix, name, s.repeat_window_s), group)
-    return Runnable(loop, Leases(w.redis, prefix, name, member, s.lease_s, w.clock), w.close)
+    control = Control(w.redis, prefix)
+    try:
+        await refuse_cluster(w.redis)
+        if generation is None:
+            generation = (await control.of(name)).generation
+    except BaseException:  # it is tried again, with other connections
+        await w.close()
+        raise
+    kept = prefix_of(prefix, name, generation)
+    made = flow(w, name, kept)
+    loop = Loop(made, w.log, State(w.redis, kept, name, s.repeat_window_s), group_of(settings, name))
+    leases = Leases(w.redis, prefix, name, member, s.lease_s, w.clock)
+    return Runnable(loop, Places(w.log, made.topics, w.clock), leases, control, generation, w.close)
 
 
-def flow(w: World, name: str) -> Flow:
-    """The flow of this name. Raises InvalidSettings, naming the known ones."""
+def pool(w: World) -> Pool:
+    """What operators see of the flows and change in them."""
+    from ray_app.operations.pool import Pool
+
+    prefix = w.settings.stores.redis_prefix
+    topics: dict[str, Topics] = {name: flow(w, name, prefix).topics for name in w.settings.streams.flows}
+    open_at = partial(runnable, w.settings, member=new_id())
+    return Pool(w.log, w.redis, prefix, topics, w.clock, lambda name, at: open_at(name, generation=at))
+
+
+def letters(w: World) -> Letters:
+    from ray_app.streams.letters import Letters
+
+    return Letters(w.log, w.redis, w.settings.stores.redis_prefix)
+
+
+def group_of(settings: Settings, name: str) -> str:
+    """The consumer group under which lag tools see the flow."""
+    return settings.streams.group if name == "items" else f"{settings.streams.group}.{name}"
+
+
+def flow(w: World, name: str, prefix: str) -> Flow:
+    """The flow of this name; `prefix` is that of its state's keys. Raises InvalidSettings, naming the known ones."""
+    from ray_app.events.base import Topics
     from ray_app.flows.behaviors import Behaviors
     from ray_app.flows.hot import Hot
     from ray_app.flows.items import Items
+    from ray_app.flows.metrics import Metrics
     from ray_app.flows.profile import ProfileFlow
     from ray_app.flows.slates import Slates
     from ray_app.registry.watch import EMBEDDER, Live
 
-    events, prefix = w.settings.events, w.settings.stores.redis_prefix
+    events, features = w.settings.events, w.settings.features
     live = Live(w.registry, (EMBEDDER,))
+    tracked = Topics((events.behavior_topic,))
     flows: dict[str, Callable[[], Flow]] = {
-        "items": lambda: Items(events.item_topic, w.settings.stores, w.documents, w.vectors, live.embedder_of),
-        "behaviors": lambda: Behaviors(events.behavior_topic, w.olap),
-        "slates": lambda: Slates(events.slate_topic, w.olap),
-        "hot": lambda: Hot(events.behavior_topic, prefix, w.settings.features),
-        "profile": lambda: ProfileFlow(events.behavior_topic, prefix, w.settings.features),
+        "items": lambda: Items(w.settings, w.documents, w.vectors, live.embedder_of),
+        "behaviors": lambda: Behaviors(tracked, w.olap),
+        "slates": lambda: Slates(Topics((events.slate_topic,)), w.olap),
+        "hot": lambda: Hot(tracked, prefix, features),
+        "metrics": lambda: Metrics(tracked, prefix, w.settings.metrics, partial(request_ids, w)),
+        "profile": lambda: ProfileFlow(tracked, prefix, features),
     }
     if name not in flows:
         raise InvalidSettings(f"setting streams.flows names {name!r}. Known: {', '.join(flows)}", key="streams.flows")
     return flows[name]()
+
+
+async def request_ids(w: World) -> Callable[[str], Shown | None]:
+    """What a request id says, if it is one of ours."""
+    from ray_app.access.keys import Keys
+    from ray_app.recommend.request_id import RequestIds
+
+    return RequestIds(await Keys(w.documents, w.clock).secret("request_id")).read
 
 
 def build(args: dict[str, Any]) -> Any:
@@ -212,13 +313,24 @@ def build(args: dict[str, Any]) -> Any:
     from ray_app.tasks.deployments import steward
 
     settings = config.load(file=Path(args["config"]) if args.get("config") else None)
-    refuse_served(settings)
     cluster.wait_started(ensure_actors(settings))
+    asyncio.run(check_tables(settings))
     return gateway().bind(
         partial(open_app, settings),
         streams.bind(partial(engine, settings)),
         steward.bind(partial(ensure_actors, settings)),
     )
+
+
+async def check_tables(settings: Settings) -> None:
+    """Raises InvalidSettings for tables that this version may not use. While ClickHouse is away nobody looks."""
+    w = world(settings)
+    try:
+        await w.olap.version()
+    except Unavailable as e:
+        logger.warning("analytics is away; its tables are looked at when it is back", extra={"why": e.message})
+    finally:
+        await w.close()
 
 
 def ensure_actors(settings: Settings) -> list[Any]:

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -17,6 +18,10 @@ from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
 from ray_app.stores.embedded import _free, http_up
+from tests.services.kafka import KafkaBroker
+from tests.services.milvus import MilvusServer
+from tests.services.mongo import MongoServer
+from tests.services.s3 import S3Server
 
 
 class RedisServer:
@@ -104,6 +109,75 @@ def clickhouse_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     yield f"http://127.0.0.1:{port}"
     process.kill()
     process.wait()
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
+    """It takes about five seconds to start. A test that kills it starts it again."""
+    broker = KafkaBroker(tmp_path_factory.mktemp("kafka"))
+    broker.start()
+    yield broker
+    broker.kill()
+
+
+@pytest.fixture(scope="session")
+def milvus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusServer]:
+    """It takes about three seconds to start."""
+    server = MilvusServer(tmp_path_factory.mktemp("milvus"))
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def milvus_url(milvus: MilvusServer) -> str:
+    """The URL of a running server, also when the test before killed it. Tests keep apart by prefix."""
+    milvus.start()
+    return milvus.url
+
+
+@pytest.fixture(scope="session")
+def mongodb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoServer]:
+    """It takes about a second to start."""
+    server = MongoServer(tmp_path_factory.mktemp("mongodb"))
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def mongodb_url(mongodb: MongoServer) -> str:
+    """An empty database of its own in a running server, also when the test before killed it."""
+    mongodb.start()
+    return f"{mongodb.url}/lemo-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    server = S3Server(tmp_path_factory.mktemp("s3"))
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def s3_url(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A bucket of its own; the AWS_ variables of this process say where it is."""
+    s3.start()
+    variables = {"AWS_ENDPOINT_URL": s3.url, "AWS_DEFAULT_REGION": "us-east-1"}
+    for name, value in {**variables, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{s3.make_bucket()}/blobs"
+
+
+PEERS = {"kafka", "milvus", "milvus_url", "mongodb", "mongodb_url", "s3", "s3_url"}
+NAMES = {"kafka", "milvus", "mongo", "s3", "sentinel", "served", "debian"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that need a server which is downloaded are marked `peers`: `make check` leaves them to `make test`."""
+    for item in items:
+        call = getattr(item, "callspec", None)
+        chosen = set(call.id.split("-")) if call else set()
+        if PEERS & set(getattr(item, "fixturenames", ())) or NAMES & chosen:
+            item.add_marker("peers")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -34,7 +34,8 @@ class Keys:
 
     async def tenants(self) -> list[str]:
         """Every tenant that has a key."""
-        return sorted({str(d.body["tenant"]) for d in await self._documents.find(SYSTEM, KIND, limit=100_000)})
+        found = await self._documents.find(SYSTEM, KIND, limit=100_000)
+        return sorted({str(d.body["tenant"]) for d in found} - {SYSTEM})
 
     async def secret(self, name: str) -> bytes:
         """32 random bytes of this name, made by the first who asks; the oldest one counts."""

@@ -12,10 +12,12 @@ import orjson
 import typer
 
 from ray_app import config, launch
-from ray_app.catalog.tenant import DEMO, parse_tenant
+from ray_app.catalog.tenant import DEMO, SYSTEM, parse_tenant
 from ray_app.cli import up as ups
+from ray_app.cli.check import check
 from ray_app.cli.doors import demo_key, over_grpc, over_http
 from ray_app.cli.progress import bar, bars
+from ray_app.cli.streams import dlq, streams
 from ray_app.errors import InvalidSettings, LemoError, NotFound
 from ray_app.operations.load import Shop
 
@@ -24,6 +26,9 @@ imports = typer.Typer(no_args_is_help=True, help="Read files into the event log.
 jobs = typer.Typer(no_args_is_help=True, help="Run jobs on the cluster.")
 app.add_typer(imports, name="import")
 app.add_typer(jobs, name="job")
+app.add_typer(streams, name="stream")
+app.add_typer(dlq, name="dlq")
+app.command()(check)
 EXAMPLE = launch.ROOT / "examples" / "retail" / "map.toml"
 Tenant = Annotated[str, typer.Option(help="whose data")]
 File = Annotated[Path, typer.Argument(help=".csv, .jsonl (each also .gz) or .parquet")]
@@ -52,9 +57,12 @@ def down() -> None:
 
 
 @app.command()
-def key(tenant: Annotated[str, typer.Option(help="another than demo gets a new key, shown this once")] = DEMO) -> None:
-    """Print the API key of tenant demo, or a new one for another tenant."""
-    if tenant == DEMO:
+def key(
+    tenant: Annotated[str, typer.Option(help="another than demo gets a new key, shown this once")] = DEMO,
+    operator: Annotated[bool, typer.Option("--operator", help="a new key for streams and dead letters")] = False,
+) -> None:
+    """Print the API key of tenant demo, or a new one for another tenant or for an operator."""
+    if tenant == DEMO and not operator:
         print(demo_key(config.load().data))
         return
     from ray_app.access.keys import Keys
@@ -62,7 +70,7 @@ def key(tenant: Annotated[str, typer.Option(help="another than demo gets a new k
 
     async def work() -> str:
         async with open_world(config.load()) as world:
-            return await Keys(world.documents, world.clock).create(parse_tenant(tenant))
+            return await Keys(world.documents, world.clock).create(SYSTEM if operator else parse_tenant(tenant))
 
     print(asyncio.run(work()))
 

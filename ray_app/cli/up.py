@@ -20,10 +20,7 @@ if TYPE_CHECKING:
 
 def up(shop: Shop | None, http_port: int | None = None, grpc_port: int | None = None) -> int:
     """Stay until Ctrl-C or SIGTERM; the exit status. Without a shop nothing is loaded."""
-    from ray_app.wiring import refuse_served
-
     settings = config.load()
-    refuse_served(settings)
     settings.data.mkdir(parents=True, exist_ok=True)
     house = launch.House(settings.data, http_port, grpc_port)
     console.print(f"starting; the log is {house.log}")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ray_app.errors import LemoError
 
@@ -29,6 +30,24 @@ def partition_of(key: str, partitions: int) -> int:
     return zlib.crc32(key.encode()) % partitions
 
 
+Place = tuple[str, int]
+"""A topic and a partition of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """What a flow reads: topics by their names, and every topic whose whole name matches `pattern` (a regular
+    expression), also one that is made later."""
+
+    names: tuple[str, ...]
+    pattern: str = ""
+
+    def among(self, existing: Iterable[str]) -> list[str]:
+        """The named ones, whether they exist or not, then the matching ones of `existing`."""
+        found = [t for t in existing if re.fullmatch(self.pattern, t)] if self.pattern else []
+        return [*self.names, *sorted(set(found) - set(self.names))]
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """What is appended: entries with one key keep their order."""
@@ -37,9 +56,10 @@ class Entry:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Logged:
-    """An entry in the log; `appended_at` is the log's own time in ms and never goes back within a partition."""
+class Logged(NamedTuple):
+    """An entry in the log; `appended_at` is the log's own time in ms and never goes back within a partition.
+
+    A NamedTuple, since it is made for every event that is read: a third of what a frozen dataclass costs."""
 
     topic: str
     partition: int
@@ -69,7 +89,13 @@ class EventLog(Protocol):
         """Append all, in order; returns when they are durable."""
         ...
 
-    async def partitions(self, topic: str) -> int: ...
+    async def topics(self) -> list[str]:
+        """Names of those that exist."""
+        ...
+
+    async def partitions(self, topic: str) -> int:
+        """How many; a topic that is absent is made."""
+        ...
 
     async def read(self, topic: str, partition: int, position: int, limit: int, wait_s: float = 0.0) -> list[Logged]:
         """Up to `limit` entries from `position` on, waiting up to `wait_s` for the first.
@@ -78,10 +104,18 @@ class EventLog(Protocol):
         """
         ...
 
+    async def wait(self, places: Mapping[Place, int], wait_s: float) -> None:
+        """Return when an entry may stand at or after one of the positions, at the latest after `wait_s`."""
+        ...
+
     async def first(self, topic: str, partition: int) -> int: ...
 
     async def end(self, topic: str, partition: int) -> int:
         """One past the last entry."""
+        ...
+
+    async def ends(self, topic: str) -> list[int]:
+        """The same of each partition, in one call."""
         ...
 
     async def tell_group(self, group: str, topic: str, partition: int, position: int) -> None:
@@ -89,5 +123,9 @@ class EventLog(Protocol):
         ...
 
     async def told(self, group: str, topic: str, partition: int) -> int: ...
+
+    async def version(self) -> str:
+        """The log's name and version, e.g. "Kafka 4.1"; one round trip. Raises Unavailable."""
+        ...
 
     async def close(self) -> None: ...

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from ray_app.clock import Clock
 from ray_app.errors import Unavailable
-from ray_app.events.base import Appended, Entry, Logged, PositionLost, partition_of
+from ray_app.events.base import Appended, Entry, Logged, Place, PositionLost, partition_of
 
 
 class MemoryLog:
@@ -35,8 +36,20 @@ class MemoryLog:
         held.append(Logged(topic, p, position, at, e.key, e.body))
         return Appended(topic, p, position)
 
+    async def topics(self) -> list[str]:
+        self._reach()
+        return sorted({topic for (topic, _), held in self._entries.items() if held})
+
     async def partitions(self, topic: str) -> int:
         return self._n
+
+    async def wait(self, places: Mapping[Place, int], wait_s: float) -> None:
+        def come() -> bool:
+            return any(at < self._lost[p] + len(self._entries[p]) for p, at in places.items())
+
+        async with self._grown:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._grown.wait_for(come), wait_s)
 
     async def read(self, topic: str, partition: int, position: int, limit: int, wait_s: float = 0.0) -> list[Logged]:
         self._reach()
@@ -67,11 +80,18 @@ class MemoryLog:
         self._reach()
         return self._lost[topic, partition] + len(self._entries[topic, partition])
 
+    async def ends(self, topic: str) -> list[int]:
+        return [await self.end(topic, p) for p in range(self._n)]
+
     async def tell_group(self, group: str, topic: str, partition: int, position: int) -> None:
         self._told[group, topic, partition] = position
 
     async def told(self, group: str, topic: str, partition: int) -> int:
         return self._told.get((group, topic, partition), 0)
+
+    async def version(self) -> str:
+        self._reach()
+        return "memory"
 
     async def close(self) -> None:
         self._told.clear()

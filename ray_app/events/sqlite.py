@@ -9,14 +9,14 @@ import asyncio
 import sqlite3
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from ray_app.cancel import cancel
 from ray_app.clock import Clock
 from ray_app.errors import Unavailable
-from ray_app.events.base import Appended, Entry, Logged, PositionLost, partition_of
+from ray_app.events.base import Appended, Entry, Logged, Place, PositionLost, partition_of
 from ray_app.sqlite import SqliteFile
 
 T = TypeVar("T")
@@ -36,6 +36,8 @@ CREATE TABLE IF NOT EXISTS told (
   groupname TEXT, topic TEXT, partition INTEGER, position INTEGER,
   PRIMARY KEY (groupname, topic, partition)) WITHOUT ROWID;
 """
+
+ENDS = "SELECT topic, partition, position FROM ends"
 
 
 class SqliteLog:
@@ -91,6 +93,10 @@ class SqliteLog:
             c.execute("DELETE FROM entries WHERE topic=? AND partition=? AND position<?", (topic, p, position))
             c.execute("UPDATE ends SET first=max(first, ?) WHERE topic=? AND partition=?", (position, topic, p))
 
+    async def topics(self) -> list[str]:
+        query = "SELECT DISTINCT topic FROM ends ORDER BY topic"
+        return await self._file.do(lambda c: [topic for (topic,) in c.execute(query)])
+
     async def partitions(self, topic: str) -> int:
         return self._n
 
@@ -102,6 +108,18 @@ class SqliteLog:
             if found or time.monotonic() >= deadline:
                 return found
             while self._seen == seen and time.monotonic() < deadline:
+                await self._look()
+
+    async def wait(self, places: Mapping[Place, int], wait_s: float) -> None:
+        deadline = time.monotonic() + wait_s
+        while True:
+            seen = self._seen
+            ends = await self._file.do(lambda c: {(t, p): at for t, p, at in c.execute(ENDS)})
+            if any(ends.get(place, 0) > at for place, at in places.items()):
+                return
+            while self._seen == seen:
+                if time.monotonic() >= deadline:
+                    return
                 await self._look()
 
     async def _look(self) -> None:
@@ -124,6 +142,10 @@ class SqliteLog:
     async def end(self, topic: str, partition: int) -> int:
         return (await self._file.do(lambda c: _end(c, topic, partition)))[0]
 
+    async def ends(self, topic: str) -> list[int]:
+        found = await self._file.do(lambda c: {(t, p): at for t, p, at in c.execute(ENDS)})
+        return [found.get((topic, p), 0) for p in range(self._n)]
+
     async def tell_group(self, group: str, topic: str, partition: int, position: int) -> None:
         line = (group, topic, partition, position)
         await self._telling.do(lambda c: c.execute("INSERT OR REPLACE INTO told VALUES (?,?,?,?)", line))
@@ -132,6 +154,9 @@ class SqliteLog:
         query = "SELECT position FROM told WHERE groupname=? AND topic=? AND partition=?"
         row = await self._file.do(lambda c: c.execute(query, (group, topic, partition)).fetchone())
         return int(row[0]) if row else 0
+
+    async def version(self) -> str:
+        return await self._file.do(lambda c: f"SQLite {c.execute('SELECT sqlite_version()').fetchone()[0]}")
 
     async def close(self) -> None:
         await cancel([self._looking] if self._looking else [])

@@ -1,8 +1,8 @@
-"""Hot boards: sums of the last 1, 3, 7, 14 and 30 days by row, read outside requests."""
+"""Hot boards: the hot score and the sums of the last 1, 3, 7, 14 and 30 days by row, read outside requests."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -20,15 +20,16 @@ if TYPE_CHECKING:
 
 DAYS = (1, 3, 7, 14, 30)
 DAY_MS = 86_400_000
-WEEK, FORTNIGHT = DAYS.index(7), DAYS.index(14)
+FORTNIGHT = DAYS.index(14)
 
 
 @dataclass(frozen=True)
 class Board:
-    """`windows` float32 [len(DAYS), n]: sums of behaviour weights by row. What is derived from it is the same for
-    every visitor, and is made once."""
+    """`windows` float32 [len(DAYS), n]: sums of behaviour weights by row; `hot` float32 [n]: the hot score, the same
+    sums faded by age. What is derived from them is the same for every visitor, and is made once."""
 
     windows: Matrix
+    hot: Scores
 
     def covering(self, n: int) -> Board:
         """The same for a shelf of n rows; new rows have no behaviours."""
@@ -36,19 +37,19 @@ class Board:
         if have == n:
             return self
         if have > n:
-            return Board(self.windows[:, :n])
-        return Board(np.pad(self.windows, ((0, 0), (0, n - have))))
-
-    @cached_property
-    def hot(self) -> Scores:
-        """The last week, ties broken by the last month."""
-        return np.asarray(self.windows[WEEK] + 1e-3 * self.windows[-1], np.float32)
+            return Board(self.windows[:, :n], self.hot[:n])
+        return Board(np.pad(self.windows, ((0, 0), (0, n - have))), np.pad(self.hot, (0, n - have)))
 
     @cached_property
     def hottest(self) -> Rows:
         """Every row that is hot at all, best first; equal scores: the smaller row first."""
         some = np.flatnonzero(self.hot > 0)
         return some[np.argsort(-self.hot[some], kind="stable")].astype(np.int32)
+
+    def hottest_of(self, category: Rows, one: int) -> Rows:
+        """The same of one category; `category` int32 [n] by row."""
+        mine: Rows = self.hottest[category[self.hottest] == one]
+        return mine
 
     @cached_property
     def lift(self) -> Scores:
@@ -70,6 +71,17 @@ def windows(rows: Rows, at: NDArray[np.int64], weights: Scores, now: int, n: int
     return np.stack([_sum(rows[keep], weights[keep], n) for keep in (age < d * DAY_MS for d in DAYS)])
 
 
+def faded(ages_ms: NDArray[np.int64], weights: Scores, half_life_s: float) -> Scores:
+    """float32, as long: what is left of each weight; half of it after each half-life."""
+    return np.asarray(weights * np.exp2(-np.maximum(ages_ms, 0) / (half_life_s * 1000.0)), np.float32)
+
+
+def board(at_row: tuple[Rows, NDArray[np.int64], Scores], now: int, n: int, half_life_s: float) -> Board:
+    """From events as (rows, times in ms, weights), all of equal length."""
+    rows, at, weights = at_row
+    return Board(windows(rows, at, weights, now, n), _sum(rows, faded(now - at, weights, half_life_s), n))
+
+
 def _sum(rows: Rows, weights: Scores, n: int) -> Scores:
     return np.bincount(rows, weights, minlength=n)[:n].astype(np.float32)
 
@@ -87,29 +99,34 @@ class _Buckets:
         names = [self.numbers.setdefault(i.decode(), len(self.numbers)) for i in held]
         self.sums[bucket] = np.array(names, np.int32), np.array([int(w) for w in held.values()], np.float32)
 
-    def windows(self, rows_of: Mapping[str, int], n: int, now: int, size_s: int) -> Matrix:
+    def board(self, rows_of: Mapping[str, int], n: int, now: int, settings: Features) -> Board:
         if not self.sums:
-            return np.zeros((len(DAYS), n), np.float32)
+            return Board(np.zeros((len(DAYS), n), np.float32), np.zeros(n, np.float32))
+        size_s = settings.hot_bucket_s
         at = np.concatenate([np.full(len(r), b * size_s * 1000, np.int64) for b, (r, _) in self.sums.items()])
         numbers = np.concatenate([r for r, _ in self.sums.values()])
         weights = np.concatenate([w for _, w in self.sums.values()])
-        numbered = windows(numbers, at, weights, now, len(self.numbers))
+        numbered = board((numbers, at, weights), now, len(self.numbers), settings.hot_half_life_s)
         rows = np.fromiter((rows_of.get(i, n) for i in self.numbers), np.int64, len(self.numbers))
-        whole = np.zeros((len(DAYS), n + 1), np.float32)
-        whole[:, np.minimum(rows, n)] = numbered
-        return whole[:, :n]
+        whole, hot = np.zeros((len(DAYS), n + 1), np.float32), np.zeros(n + 1, np.float32)
+        whole[:, np.minimum(rows, n)], hot[np.minimum(rows, n)] = numbered.windows, numbered.hot
+        return Board(whole[:, :n], hot[:n])
+
+
+NONE = Board(np.zeros((len(DAYS), 0), np.float32), np.zeros(0, np.float32))
 
 
 class Boards:
     """Call `refresh` every 2 s; it reads the buckets that changed since the last call."""
 
-    def __init__(self, redis: Redis, prefix: str, settings: Features) -> None:
+    def __init__(self, redis: Redis, prefix: Callable[[], str], settings: Features) -> None:
+        """`prefix`: that of the live generation of the sums."""
         self._redis, self._prefix, self._settings = redis, prefix, settings
         self._buckets: dict[str, _Buckets] = {}
         self._boards: dict[str, Board] = {}
 
     def of(self, tenant: str, n: int) -> Board:
-        board = self._boards.get(tenant) or Board(np.zeros((len(DAYS), 0), np.float32))
+        board = self._boards.get(tenant) or NONE
         found = board.covering(n)
         if n > board.windows.shape[1]:  # a request that pinned fewer rows takes none from the others
             self._boards[tenant] = found
@@ -128,23 +145,23 @@ class Boards:
         wanted = sorted(b for b in changed if b >= oldest)
         async with self._redis.pipeline(transaction=False) as pipe:
             for b in wanted:
-                pipe.hgetall(hot.key(self._prefix, tenant, hot.ALL, b))
+                pipe.hgetall(hot.key(self._prefix(), tenant, hot.ALL, b))
             for b, held in zip(wanted, await pipe.execute(), strict=True):
                 buckets.put(b, held)
         buckets.place, buckets.state = place, state  # last: what could not be read is named again the next time
-        self._boards[tenant] = Board(buckets.windows(rows_of, n, now, self._settings.hot_bucket_s))
+        self._boards[tenant] = buckets.board(rows_of, n, now, self._settings)
 
     async def _changed(self, tenant: str, buckets: _Buckets) -> tuple[set[int], bytes]:
         """Buckets named by the feed since the last call, and its end; all of them the first time and when the feed
         was trimmed."""
-        feed = hot.feed(self._prefix, tenant)
+        feed = hot.feed(self._prefix(), tenant)
         if buckets.place and (buckets.place == b"0-0" or await self._redis.xrange(feed, buckets.place, buckets.place)):
             found: Any = await self._redis.xread({feed: buckets.place})
             entries = found[0][1] if found else []
             changed = {b for _, fields in entries for b in orjson.loads(fields[b"buckets"])}
             return changed, entries[-1][0] if entries else buckets.place
         newest: Any = await self._redis.xrevrange(feed, count=1)
-        pattern = hot.key(self._prefix, tenant, hot.ALL, 0).removesuffix("0") + "*"
+        pattern = hot.key(self._prefix(), tenant, hot.ALL, 0).removesuffix("0") + "*"
         buckets.sums.clear()
         every = {int(k.rsplit(b":", 1)[1]) async for k in self._redis.scan_iter(pattern, count=1000)}
         return every, newest[0][0] if newest else b"0-0"

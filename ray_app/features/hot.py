@@ -1,19 +1,17 @@
 """Hot score: what a behaviour adds.
 
 Integer sums of weights per (tenant, scenario, bucket of time); nothing decays when it is written, so that a recount
-of the log's first occurrences compares equal. `boards` reads them.
+of the log's first occurrences compares equal. `boards` reads them, and lets them fade.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 
-from ray_app.types import Behavior
+from ray_app import config
 
-WEIGHTS: Mapping[str, int] = MappingProxyType(
-    {"click": 1, "play": 1, "comment": 2, "like": 2, "favourite": 3, "share": 3, "cart": 4, "purchase": 5}
-)
+WEIGHTS: Mapping[str, int] = MappingProxyType({str(t): w for t, w in config.WEIGHTS.items()})  # profiles and training
 ALL = "-"  # the sum over all scenarios
 MOST_TOUCHED = 10_000  # entries of the feed: a reader that fell further behind reads every bucket again
 
@@ -27,12 +25,6 @@ def feed(prefix: str, tenant: str) -> str:
     return f"{prefix}:hotfeed:{tenant}"
 
 
-def adds(b: Behavior, bucket_s: int) -> Iterator[tuple[str, int, int]]:
-    """(scenario, bucket, weight) for each sum that this behaviour changes."""
-    weight = WEIGHTS.get(b.type)
-    if weight is None:
-        return
-    bucket = b.occurred_at // (bucket_s * 1000)
-    yield ALL, bucket, weight
-    if b.scenario:
-        yield b.scenario, bucket, weight
+def names(scenario: str | None) -> tuple[str, ...]:
+    """The sums that a behaviour of this scenario is part of."""
+    return (ALL, scenario) if scenario and scenario != ALL else (ALL,)

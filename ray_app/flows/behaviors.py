@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ray_app.events.base import Topics
 from ray_app.flows.read import behaviors
 from ray_app.streams.flow import Batch
 from ray_app.streams.state import Op
@@ -25,8 +26,8 @@ class Behaviors:
     name = "behaviors"
     linger_s = 1.0
 
-    def __init__(self, topic: str, olap: Olap) -> None:
-        self.topic, self._olap = topic, olap
+    def __init__(self, topics: Topics, olap: Olap) -> None:
+        self.topics, self._olap = topics, olap
 
     async def flush(self, batch: Batch) -> Sequence[Op]:
         lines = [

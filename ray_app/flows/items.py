@@ -1,25 +1,30 @@
 """Item ingest: items to documents with a row number, a content vector, and an entry in the tenant's change feed.
 
-Promise: at least once, idempotent; an older version never overwrites a newer one; a tombstone outlives a delete for
-`tombstone_s` of the log's time.
+Reads the shared topics and those of single tenants, where the topic's tenant counts; a tenant without an API key is
+kept like any other.
+
+Promise: at least once, idempotent; an older version never overwrites a newer one, of equal ones the later in the log
+counts; a tombstone outlives a delete for `tombstone_s` of the log's time.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ray_app.catalog import changes, rows
 from ray_app.catalog.changes import Change
-from ray_app.config import Stores
-from ray_app.events.schema import Deleted, item_to_dict, read_item_event
+from ray_app.config import Settings
+from ray_app.events.base import Logged
+from ray_app.events.schema import Deleted, item_from_dict, item_to_dict
 from ray_app.features.content import text
-from ray_app.flows.read import events
+from ray_app.flows.item_events import ItemEvent, Reader, fold, topics
+from ray_app.flows.read import events, reason
 from ray_app.stores.base import Document, Outcome
-from ray_app.streams.flow import Batch
+from ray_app.streams.flow import Bad, Batch
 from ray_app.streams.state import Op
 from ray_app.types import Item
 
@@ -29,31 +34,26 @@ if TYPE_CHECKING:
 
 SWEEP_MS = 3_600_000  # between two looks for old tombstones
 EmbedderOf = Callable[[str], Awaitable["Embedder | None"]]
+Came = dict[str, list[tuple[Logged, ItemEvent]]]
 
 
 class Items:
     name = "items"
     linger_s = 0.0
 
-    def __init__(
-        self, topic: str, settings: Stores, documents: Documents, vectors: Vectors, embedder_of: EmbedderOf
-    ) -> None:
-        self.topic, self._prefix, self._keep_ms = topic, settings.redis_prefix, settings.tombstone_s * 1000
+    def __init__(self, settings: Settings, documents: Documents, vectors: Vectors, embedder_of: EmbedderOf) -> None:
+        self.topics, self._reader = topics(settings.events), Reader(settings.events)
+        self._prefix, self._keep_ms = settings.stores.redis_prefix, settings.stores.tombstone_s * 1000
         self._swept_at = 0
         self._documents, self._vectors, self._embedder_of = documents, vectors, embedder_of
 
     async def flush(self, batch: Batch) -> Sequence[Op]:
-        last: dict[tuple[str, str], Item | Deleted] = {}
-        came: dict[tuple[str, str], int] = {}
-        for at, e in events(batch, read_item_event):
-            held = last.get((e.tenant, e.id))
-            came.setdefault((e.tenant, e.id), at)
-            if held is None or e.version >= held.version:
-                last[e.tenant, e.id] = e
+        came: dict[str, Came] = defaultdict(lambda: defaultdict(list))
+        for entry, e in events(batch, self._reader.read):
+            came[e.tenant][e.id].append((entry, e))
         ops: list[Op] = []
-        for tenant in sorted({t for t, _ in last}):
-            mine = {id: at for (t, id), at in came.items() if t == tenant}
-            ops += await self._tenant(tenant, mine, [last[tenant, id] for id in mine])
+        for tenant, items in sorted(came.items()):
+            ops += await self._tenant(tenant, items, batch.bad)
         await self._sweep(batch.entries[-1].appended_at)
         return ops
 
@@ -62,11 +62,17 @@ class Items:
             await self._documents.drop_tombstones(now - self._keep_ms)
             self._swept_at = now
 
-    async def _tenant(self, tenant: str, came: dict[str, int], events: list[Item | Deleted]) -> list[Op]:
-        """`came`: by item id when (ms) the first of the batch was appended."""
+    async def _tenant(self, tenant: str, came: Came, bad: list[Bad]) -> list[Op]:
+        """`came`: by item id what the batch says of it, in order."""
         stored = await self._documents.get_many(tenant, "items", list(came), deleted=True)
-        known = await rows.assign(self._documents, tenant, list(came), stored)
-        wanted = [_dated(e, stored.get(e.id), came[e.id]) for e in events]
+        wanted: list[Item | Deleted] = []
+        for id, said in came.items():
+            folded = fold(_known(tenant, stored.get(id)), said)
+            wanted += [folded.item] if folded.item else []
+            bad += [Bad(entry, reason(why)) for entry, why in folded.lost]
+        if not wanted:
+            return []
+        known = await rows.assign(self._documents, tenant, [e.id for e in wanted], stored)
         written = [_document(e, known[e.id]) for e in wanted]
         outcomes = await self._documents.upsert(tenant, "items", written)
         live = [e for e, o in zip(wanted, outcomes, strict=True) if o is not Outcome.STALE]
@@ -90,11 +96,10 @@ class Items:
         return {i.id: v for i, v in zip(items, found, strict=True)}, embedder.version
 
 
-def _dated(e: Item | Deleted, stored: Document | None, came: int) -> Item | Deleted:
-    """An item that says nothing of its publication keeps the date that it has; a new one was published when it came."""
-    if isinstance(e, Deleted) or e.published_at:
-        return e
-    return replace(e, published_at=(stored.body.get("published_at") if stored else None) or came)
+def _known(tenant: str, stored: Document | None) -> Item | Deleted | None:
+    if stored is None:
+        return None
+    return Deleted(tenant, stored.id, stored.version) if stored.deleted else item_from_dict(stored.body)
 
 
 def _document(e: Item | Deleted, row: int) -> Document:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ray_app.config import Features
+from ray_app.events.base import Topics
 from ray_app.features import profile
 from ray_app.flows.read import behaviors
 from ray_app.streams.flow import Batch
@@ -18,8 +19,8 @@ class ProfileFlow:
     name = "profile"
     linger_s = 0.0
 
-    def __init__(self, topic: str, prefix: str, settings: Features) -> None:
-        self.topic, self._prefix, self._settings = topic, prefix, settings
+    def __init__(self, topics: Topics, prefix: str, settings: Features) -> None:
+        self.topics, self._prefix, self._settings = topics, prefix, settings
 
     async def flush(self, batch: Batch) -> Sequence[Op]:
         ops, met = [], set()

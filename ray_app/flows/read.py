@@ -1,39 +1,83 @@
-"""Entries of a batch as events; what cannot be read goes to the batch's dead letters."""
+"""Entries of a batch as events, whoever wrote them; what cannot be read goes to the batch's dead letters."""
 
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Callable, Iterator, Set
+from functools import cache, lru_cache, partial
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from ray_app.events import schema
+import orjson
+
+from ray_app.catalog.tenant import parse_tenant
+from ray_app.errors import LemoError
+from ray_app.events import schema, wire_behaviors
+from ray_app.events.base import Logged
 from ray_app.streams.flow import Bad, Batch
-from ray_app.types import Behavior
+from ray_app.types import Behavior, Slate
 
 T = TypeVar("T")
 LARGEST = 2**53  # of a whole number that Redis' Lua and every client of ours can hold
 
 
-def events(batch: Batch, parse: Callable[[bytes], T]) -> Iterator[tuple[int, T]]:
-    """(appended_at, event) for each entry that `parse` can read and whose fields are of their types."""
+def events(batch: Batch, read: Callable[[Logged], T]) -> Iterator[tuple[Logged, T]]:
+    """(entry, event) for each entry that `read` can read."""
     for entry in batch.entries:
         try:
-            event = parse(entry.body)
-            _check(event)
-        except (ValueError, TypeError, KeyError) as e:
-            batch.bad.append(Bad(entry, f"{type(e).__name__}: {e}"))
+            event = read(entry)
+        except (LemoError, ValueError, TypeError, KeyError) as e:
+            batch.bad.append(Bad(entry, reason(e)))
             continue
-        yield entry.appended_at, event
+        yield entry, event
 
 
-def behaviors(batch: Batch) -> Iterator[tuple[int, Behavior]]:
-    """The first of each event_id in the batch; across batches the state's own ids decide."""
+def reason(e: Exception) -> str:
+    """What a dead letter says."""
+    return f"{type(e).__name__}: {e}"
+
+
+def behaviors(batch: Batch, types: Set[str] = schema.TYPES) -> Iterator[tuple[int, Behavior]]:
+    """(appended_at, behaviour) of those types: the first of each event_id in the batch; across batches the state's own
+    ids decide. What cannot be read is a dead letter also when its type is another."""
     met: set[tuple[str, str]] = set()
-    for at, b in events(batch, schema.read_behavior):
-        if (b.tenant, b.event_id) not in met:
-            met.add((b.tenant, b.event_id))
-            yield at, b
+    for entry, b in events(batch, partial(behavior, types=types)):
+        if b is not None and (id := (b.tenant, b.event_id)) not in met:
+            met.add(id)
+            yield entry.appended_at, b
+
+
+def behavior(entry: Logged, types: Set[str] = schema.TYPES) -> Behavior | None:
+    """None for one of another type. Raises ValueError for what is no JSON, and InvalidField for what our API would
+    refuse; a behaviour may be older than it would take, since imports of history lie in the log as well."""
+    raw, at = orjson.loads(entry.body), entry.appended_at
+    if not schema.is_ours(raw):
+        found = wire_behaviors.behavior(raw, at)
+    elif not schema.is_plain(raw, at):
+        found = schema.behavior_of(raw, at)
+    else:
+        _check_tenant(raw["tenant"])
+        return Behavior(**raw) if raw["type"] in types else None
+    _check_tenant(found.tenant)
+    return found if found.type in types else None
+
+
+def _check_tenant(tenant: object) -> None:
+    """Raises InvalidField. The same few come again and again."""
+    if tenant.__class__ is str:
+        _parsed(tenant)
+    else:
+        parse_tenant(tenant)
+
+
+_parsed = lru_cache(10_000)(parse_tenant)
+
+
+def slate(entry: Logged) -> Slate:
+    """Raises ValueError, TypeError or KeyError for what is no slate of ours."""
+    found = schema.read_slate(entry.body)
+    _check(found)
+    _check_tenant(found.tenant)
+    return found
 
 
 def _check(event: Any) -> None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from ray_app.events.schema import read_slate
-from ray_app.flows.read import events
+from ray_app.events.base import Topics
+from ray_app.flows.read import events, slate
 from ray_app.streams.flow import Batch
 from ray_app.streams.state import Op
 
@@ -25,8 +25,8 @@ class Slates:
     name = "slates"
     linger_s = 2.0
 
-    def __init__(self, topic: str, olap: Olap) -> None:
-        self.topic, self._olap = topic, olap
+    def __init__(self, topics: Topics, olap: Olap) -> None:
+        self.topics, self._olap = topics, olap
 
     async def flush(self, batch: Batch) -> Sequence[Op]:
         lines = [
@@ -35,7 +35,7 @@ class Slates:
                 _json(s.items), _json(s.degraded),
                 _json(s.arms), _json(s.versions),
             )
-            for _, s in events(batch, read_slate)
+            for _, s in events(batch, slate)
         ]  # fmt: skip
         await self._olap.insert("slates", COLUMNS, lines)
         return ()

@@ -44,7 +44,7 @@ class Parts:
     scenarios: Scenarios
     models: Callable[[str], Models]
     redis: Redis
-    prefix: str
+    prefix: Callable[[], str]
     clock: Clock
     ids: RequestIds
     new_id: Callable[[], str]
@@ -78,7 +78,7 @@ class Recommender:
         budget = Budget(p.clock, scenario.budget_s)
         pinned = await self._pinned(tenant, budget)
         with budget.stage("profile"):
-            known = await read_profile(p.redis, p.prefix, tenant, ask, budget)
+            known = await read_profile(p.redis, p.prefix(), tenant, ask, budget)
         if pinned is None:
             return self._slate(tenant, ask, (), budget, {})
         models = p.models(tenant)

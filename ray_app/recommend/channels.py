@@ -26,13 +26,13 @@ def content(visitor: Visitor, n: int, allowed: Mask, moment: Moment) -> Scored:
 
 
 def hot(visitor: Visitor, n: int, allowed: Mask, moment: Moment) -> Scored:
-    """The last week's sums."""
+    """The hot score: sums that fade with age."""
     rows = first(moment.board.hottest, n, allowed)
     return Scored("hot", rows, moment.board.hot[rows])
 
 
 def hot_category(visitor: Visitor, n: int, allowed: Mask, moment: Moment) -> Scored:
-    """The last week's sums, weighed by how much of the visitor's interest the category has."""
+    """The hot score, weighed by how much of the visitor's interest the category has."""
     pinned = moment.pinned
     if not len(visitor.recent):
         return _none("hot_category")

@@ -15,9 +15,12 @@ if TYPE_CHECKING:
     from ray_app.clock import Clock
     from ray_app.config import Settings
     from ray_app.events.base import EventLog
+    from ray_app.operations.pool import Pool
     from ray_app.recommend import Recommender
     from ray_app.serving.slates import Slates
     from ray_app.stores.base import Documents
+    from ray_app.streams.control import Prefixes
+    from ray_app.streams.letters import Letters
 
 
 @dataclass(frozen=True)
@@ -34,5 +37,8 @@ class App:
     recommender: Recommender
     keys: Keys
     slates: Slates
+    prefixes: Prefixes
+    pool: Pool
+    letters: Letters
     check: Callable[[], Awaitable[dict[str, str]]]
     close: Callable[[], Awaitable[None]]

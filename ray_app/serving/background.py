@@ -14,6 +14,7 @@ from ray_app.clock import Clock
 from ray_app.errors import LemoError
 from ray_app.features.boards import Boards
 from ray_app.registry.watch import Live
+from ray_app.streams.control import Prefixes
 
 logger = logging.getLogger(__name__)
 BOARDS_S = 2.0
@@ -21,12 +22,16 @@ TENANTS_EVERY = 15  # turns of the boards between two looks for new tenants
 
 
 class Background:
-    def __init__(self, clock: Clock, keys: Keys, live: Live, shelves: Shelves, boards: Boards) -> None:
+    def __init__(
+        self, clock: Clock, keys: Keys, live: Live, shelves: Shelves, boards: Boards, prefixes: Prefixes
+    ) -> None:
         self._clock, self._keys, self._live, self._shelves, self._boards = clock, keys, live, shelves, boards
+        self._prefixes = prefixes
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Returns when the known tenants are loaded, or could not be: then it is tried again."""
+        await self._quietly(self._prefixes.refresh())
         await self._quietly(self._tenants())
         self._shelves.start()
         self._tasks = [asyncio.create_task(self._live.follow()), asyncio.create_task(self._follow())]
@@ -53,6 +58,7 @@ class Background:
         await self._refresh()
 
     async def _refresh(self) -> None:
+        await self._prefixes.refresh()
         for tenant in self._live.tenants():
             shelf = self._shelves.held(tenant)
             if shelf is not None:

@@ -79,7 +79,8 @@ async def wait_readable(app: App, tenant: str, flow: str, appended: Sequence[App
     takes longer than WAIT_S or cannot be seen, since the state store is away."""
     try:
         async with asyncio.timeout(WAIT_S):
-            if not await wait_applied(app.redis, app.settings.stores.redis_prefix, (flow,), appended, WAIT_S):
+            await app.prefixes.refresh()  # a flow that was rewound stands elsewhere
+            if not await wait_applied(app.redis, app.prefixes.of(flow), (flow,), appended, WAIT_S):
                 raise TimeoutError
             if flow == "items":
                 await app.shelves.caught_up(tenant)

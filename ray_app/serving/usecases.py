@@ -11,6 +11,7 @@ from ray_app.errors import InvalidField, NotFound
 from ray_app.events.schema import behavior_entry, delete_entry, item_entry, parse_behavior, parse_id, refuse_unknown
 from ray_app.recommend import ask as asks
 from ray_app.recommend.channels import KNOWN
+from ray_app.serving import figures, operators
 from ray_app.serving.app import App
 from ray_app.serving.bulk import append, sort, wait_readable
 from ray_app.stores.base import Where
@@ -183,4 +184,16 @@ USES = (
     Use("list_scenarios", "GET", "/api/v1/scenarios", list_scenarios, "The tenant's scenarios"),
     Use("put_scenario", "PUT", "/api/v1/scenarios/{scenario}", put_scenario,
         "Make a scenario, or change the fields that are sent: channels, pins, hidden items and others"),
+    Use("read_realtime", "GET", "/api/v1/analytics/realtime", figures.read_realtime,
+        "Impressions, clicks, conversions and users of the last minutes, hours or days",
+        query=("window", "n", "scenario", "arm")),
+    Use("list_streams", "GET", "/api/v1/streams", operators.list_streams, "Where each flow stands (operator's key)"),
+    Use("steer_stream", "PUT", "/api/v1/streams/{flow}", operators.steer_stream,
+        "Pause a flow, or let it go on (operator's key)"),
+    Use("list_letters", "GET", "/api/v1/dead-letters", operators.list_letters,
+        "What flows could not read (operator's key)", query=("topic",)),
+    Use("replay_letters", "POST", "/api/v1/dead-letters/replay", operators.replay_letters,
+        "Send letters to their topic again (operator's key)"),
+    Use("drop_letters", "POST", "/api/v1/dead-letters/drop", operators.drop_letters,
+        "Let letters go (operator's key)"),
 )  # fmt: skip

@@ -21,14 +21,15 @@ class LocalStores:
     """Raises DataFolderInUse at its start when another cluster holds the folder, Unavailable on a second node."""
 
     def __init__(self, settings: Settings) -> None:
-        if len([n for n in ray.nodes() if n["Alive"]]) > 1:
+        embedded = settings.embedded()
+        if embedded and len([n for n in ray.nodes() if n["Alive"]]) > 1:
+            wanted = ", ".join(f"LEMO_{name.replace('.', '_').upper()}" for name in embedded)
             raise Unavailable(
-                "embedded stores serve one node, and this cluster has more. A cluster of several needs served ones: "
-                "LEMO_STORES_MONGODB_URL, LEMO_STORES_REDIS_URL, LEMO_STORES_MILVUS_URL, LEMO_STORES_CLICKHOUSE_URL, "
-                "LEMO_EVENTS_KAFKA_URL, of which this version has adapters for Redis and ClickHouse. Use one node"
+                f"embedded stores serve one node, and this cluster has more. Set the URLs of served ones: {wanted}"
             )
         self._settings = settings
-        self._embedded = Embedded(settings.data)
+        children = {"stores.redis_url": "redis", "stores.clickhouse_url": "clickhouse"}
+        self._embedded = Embedded(settings.data, [children[name] for name in embedded if name in children])
         self._embedded.start()
         cluster.record_dashboard(settings.data)
         self._ending = threading.Event()

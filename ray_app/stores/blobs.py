@@ -1,55 +1,124 @@
-"""Blobs: files by path, in a folder or wherever fsspec reaches."""
+"""Blobs: files by path, in a folder or wherever fsspec reaches; s3:// needs the extra `served`."""
 
 from __future__ import annotations
 
+import importlib.metadata
+import shutil
 import tempfile
+import threading
+import uuid
+from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import Any, TypeVar
 
-import fsspec
+import fsspec.asyn
+
+from ray_app.errors import InvalidSettings, Unavailable
+from ray_app.stores.url import without_credentials
+
+T = TypeVar("T")
+SLOWEST = 1024 * 1024  # bytes a second that a transfer gets beside the timeout
 
 
 class Blobs:
-    """`place` is a folder, or a URL that fsspec knows."""
+    """`place`: a folder, or a URL that fsspec knows. For s3://bucket/path the AWS_ variables say where
+    (AWS_ENDPOINT_URL) and who; the bucket must exist. A path that was written is never written again: a copy of it
+    stays right.
 
-    def __init__(self, place: str | Path) -> None:
+    `copies`: the folder for local copies of what is elsewhere, which the processes of a node may share; without it,
+    every process has one of its own until it ends. Raises Unavailable when the place is away or refuses.
+    """
+
+    def __init__(self, place: str | Path, copies: Path | None = None, timeout_s: float = 20.0) -> None:
         if isinstance(place, Path):
             place.mkdir(parents=True, exist_ok=True)
-        self._fs, self._root = fsspec.core.url_to_fs(str(place))
-
-    def _at(self, path: str) -> str:
-        return f"{self._root.rstrip('/')}/{path}"
+        self._shown = without_credentials(place) if isinstance(place, str) else str(place)
+        self._fs, root = _open(str(place), self._shown)
+        self._root, self._timeout_s = root.rstrip("/"), timeout_s
+        self._kinds = (self._fs.protocol,) if isinstance(self._fs.protocol, str) else tuple(self._fs.protocol)
+        self._local = "file" in self._kinds
+        self._copies, self._copying = copies, threading.Lock()
+        self._own: tempfile.TemporaryDirectory[str] | None = None
 
     def put(self, path: str, body: bytes) -> None:
-        """Whole or not at all for a folder: written beside, then renamed."""
-        self._fs.makedirs(self._at(path).rsplit("/", 1)[0], exist_ok=True)
-        self._fs.pipe_file(self._at(path) + ".part", body)
-        self._fs.mv(self._at(path) + ".part", self._at(path))
+        """Whole or not at all: a folder gets it under another name first, other stores show nothing before its end."""
+        at = f"{self._root}/{path}"
+        part = at + ".part" if self._local else at
 
-    def get(self, path: str) -> bytes:
-        """Raises FileNotFoundError."""
-        return cast(bytes, self._fs.cat_file(self._at(path)))
+        def work() -> None:
+            if self._local:
+                self._fs.makedirs(at.rsplit("/", 1)[0], exist_ok=True)
+            self._call("pipe_file", part, body, bytes=len(body))
+            if part != at:
+                self._fs.mv(part, at)
 
-    def put_folder(self, local: Path, path: str) -> None:
-        for file in sorted(p for p in local.rglob("*") if p.is_file()):
-            self.put(f"{path}/{file.relative_to(local).as_posix()}", file.read_bytes())
+        self._do(work)
 
     def local_folder(self, path: str) -> Path:
-        """The folder itself, or a local copy of it for a store that is elsewhere."""
-        if self._fs.protocol in ("file", ("file", "local")):
-            return Path(self._at(path))
-        copy = Path(tempfile.mkdtemp(prefix="lemo-blob-"))
-        self._fs.get(self._at(path), str(copy / "it"), recursive=True)
-        return copy / "it"
+        """A folder with the files below `path`: the one in the store itself, or a copy, made at the first call. It does
+        not exist when there is nothing."""
+        at = f"{self._root}/{path}"
+        if self._local:
+            return Path(at)
+        with self._copying:
+            copy = self._folder_of_copies() / path
+            if not copy.exists():
+                self._do(lambda: self._copy(at, copy))
+            return copy
 
-    def list(self, path: str) -> list[str]:
-        """Paths of the files below, sorted."""
-        found = self._fs.find(self._at(path))
-        return sorted(f[len(self._root.rstrip("/")) + 1 :] for f in found)
+    def version(self) -> str:
+        """What holds the blobs, and its version. One round trip."""
+        library = f"fsspec {importlib.metadata.version('fsspec')}"
+        if "s3" in self._kinds:
+            answer = self._do(lambda: self._call("call_s3", "head_bucket", Bucket=self._root.split("/")[0]))
+            server = answer["ResponseMetadata"]["HTTPHeaders"].get("server", "without a name")
+            return f"S3 server {server}, s3fs {importlib.metadata.version('s3fs')}"
+        self._do(lambda: self._call("exists", self._root))
+        return f"{'folder' if self._local else self._kinds[0]}, {library}"
 
-    def exists(self, path: str) -> bool:
-        return bool(self._fs.exists(self._at(path)))
+    def _copy(self, at: str, copy: Path) -> None:
+        """Made beside and renamed, so that no process ever finds a part of it."""
+        part = copy.with_name(f"{copy.name}.{uuid.uuid4().hex}.part")
+        try:
+            for file, about in self._call("find", at, detail=True).items():
+                target = part / file.removeprefix(f"{at}/")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                self._call("get_file", file, str(target), bytes=int(about["size"] or 0))
+            if part.exists():
+                part.rename(copy)
+        except OSError:
+            if not copy.exists():  # else another process was first
+                raise
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
 
-    def delete(self, path: str) -> None:
-        if self.exists(path):
-            self._fs.rm(self._at(path), recursive=True)
+    def _folder_of_copies(self) -> Path:
+        if self._copies is not None:
+            return self._copies
+        if self._own is None:
+            self._own = tempfile.TemporaryDirectory(prefix="lemo-blobs-")  # removed with us, or at exit
+        return Path(self._own.name)
+
+    def _call(self, name: str, *arguments: Any, bytes: int = 0, **options: Any) -> Any:
+        """A method of the file system, with a time limit: s3fs waits without end for a server that hangs."""
+        if not self._fs.async_impl:
+            return getattr(self._fs, name)(*arguments, **options)
+        limit_s = self._timeout_s + bytes / SLOWEST
+        return fsspec.asyn.sync(self._fs.loop, getattr(self._fs, f"_{name}"), *arguments, timeout=limit_s, **options)
+
+    def _do(self, work: Callable[[], T]) -> T:
+        try:
+            return work()
+        except Exception as e:  # the libraries below fsspec have a tree of errors each
+            raise Unavailable(f"blobs at {self._shown} did not answer: {str(e)[:300] or type(e).__name__}") from e
+
+
+def _open(place: str, shown: str) -> tuple[Any, str]:
+    """Neither listings nor the connection are shared with others: both would be as old as their first use."""
+    try:
+        fs, root = fsspec.core.url_to_fs(place, use_listings_cache=False, skip_instance_cache=True)
+    except ImportError as e:
+        raise InvalidSettings(f"setting stores.blobs_url is {shown!r}: {e}. pip install 'lemo[served]'") from e
+    except ValueError as e:
+        raise InvalidSettings(f"setting stores.blobs_url is {shown!r}: {e}; allowed: s3://bucket/path") from e
+    return fs, str(root)

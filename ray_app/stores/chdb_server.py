@@ -102,6 +102,7 @@ class Handler(BaseHTTPRequestHandler):
     def setup(self) -> None:
         super().setup()
         self._handle = self.engine.handle()
+        self._database = "default"
 
     def finish(self) -> None:
         super().finish()
@@ -130,8 +131,10 @@ class Handler(BaseHTTPRequestHandler):
         return b"".join(parts)
 
     def _query(self, body: bytes) -> None:
+        params = dict(parse_qsl(urlsplit(self.path).query, True))
         try:
-            self._answer(200, run(self._handle, body, dict(parse_qsl(urlsplit(self.path).query, True))))
+            self._use(params.get("database") or "default")
+            self._answer(200, run(self._handle, body, params))
         except Exception as e:  # the engine has one exception for all, and its text is the answer
             self._answer(500, str(e).encode())
 
@@ -143,6 +146,11 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("X-ClickHouse-Exception-Code", "1000")
         self.end_headers()
         self.wfile.write(body)
+
+    def _use(self, database: str) -> None:
+        if database != self._database:
+            self._handle.query("USE `" + database.replace("\\", "\\\\").replace("`", "\\`") + "`")
+            self._database = database
 
     def log_message(self, format: str, *args: Any) -> None:
         """Errors are in the answers; a line for each request would only fill the disk."""

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -60,6 +60,20 @@ class DataLock:
         since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
         os.write(file, f"process {os.getpid()} on {socket.gethostname()} since {since}".encode())
         self._file = file
+
+    def held(self) -> bool:
+        """Whether a cluster holds it. It asks for a lock of its own for a moment, in which a start would be refused."""
+        try:
+            file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(file)
+        return False
 
     def release(self) -> None:
         if self._file is not None:
@@ -135,10 +149,10 @@ def _wait_ended(p: psutil.Process, timeout_s: float = 5.0) -> None:
 
 
 class Embedded:
-    """Both children of one data folder. Ports are kept between starts where they are free."""
+    """The children of one data folder, those of `wanted`. Ports are kept between starts where they are free."""
 
-    def __init__(self, data: Path) -> None:
-        self._data, self._lock = data.absolute(), DataLock(data.absolute())
+    def __init__(self, data: Path, wanted: Collection[str] = ("redis", "clickhouse")) -> None:
+        self._data, self._lock, self._wanted = data.absolute(), DataLock(data.absolute()), wanted
         self._children: list[Child] = []
 
     def start(self) -> Addresses:
@@ -152,6 +166,7 @@ class Embedded:
             Child("redis-server", redis_port, redis_command(redis_port, redis), redis_up, redis),
             Child("chdb", olap_port, olap_command(olap_port, olap / "db"), http_up, olap),
         ]
+        self._children = [c for c in self._children if c.folder.name in self._wanted]
         for child in self._children:
             child.start()
         found = Addresses(f"redis://127.0.0.1:{redis_port}/0", f"http://127.0.0.1:{olap_port}")

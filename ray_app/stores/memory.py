@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from ray_app.clock import Clock
-from ray_app.stores.base import Document, Outcome, Where
+from ray_app.stores.base import Document, Outcome, Where, kind_of
 
 
 class MemoryDocuments:
@@ -56,16 +56,16 @@ class MemoryDocuments:
             del self._held[k][i]
         return len(gone)
 
+    async def version(self) -> str:
+        return "memory"
+
     async def close(self) -> None:
         self._held.clear()
 
 
 def _fits(d: Document, w: Where) -> bool:
     value = d.id if w.field == "id" else d.body.get(w.field)
-    if value is None:
-        return False
-    if w.op == "eq":
-        return bool(value == w.value)
-    if w.op == "in":
-        return value in w.value
-    return bool(value >= w.value if w.op == "gte" else value <= w.value)
+    alike = [v for v in w.values if kind_of(v) is kind_of(value)]
+    if w.op in ("eq", "in"):
+        return value in alike
+    return any(bool(value >= v if w.op == "gte" else value <= v) for v in alike)

@@ -5,26 +5,35 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
-from ray_app.errors import Unavailable
+from ray_app.errors import InvalidSettings, Unavailable
+from ray_app.stores.migrate import migrate
+from ray_app.stores.url import without_credentials
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
 
 T = TypeVar("T")
-MIGRATIONS = Path(__file__).parent / "migrations"
+PORTS = {"http": 8123, "https": 8443}
+ABSENT = "UNKNOWN_DATABASE"
 
 
 class Olap:
-    """The client is blocking, so it has a thread of its own. The tables are made before the first use."""
+    """`url`: http(s)://[user:password@]host[:port][/database]. The client is blocking, so it has a thread of its own.
+
+    Before the first use the database and the tables are made, where they are absent; the first call raises
+    InvalidSettings when they cannot be, or are not those of this version.
+    """
 
     def __init__(self, url: str, timeout_s: int = 30) -> None:
         self._url, self._timeout_s = url, timeout_s
+        if urlsplit(url).scheme not in PORTS:
+            shown = without_credentials(url)
+            raise InvalidSettings(f"setting stores.clickhouse_url is {shown!r}; allowed: http(s)://host:port/database")
         self._thread = ThreadPoolExecutor(1, "olap")
         self._client: Client | None = None
 
@@ -46,6 +55,10 @@ class Olap:
 
         return await self._do(work)
 
+    async def version(self) -> str:
+        found = await self._do(lambda c: c.query("SELECT version()").result_rows)
+        return f"ClickHouse {found[0][0]}"
+
     async def _do(self, work: Callable[[Client], T]) -> T:
         from clickhouse_connect.driver.exceptions import DatabaseError, InterfaceError, OperationalError
 
@@ -54,7 +67,8 @@ class Olap:
                 return work(self._open())
             except (OperationalError, InterfaceError, DatabaseError, OSError) as e:
                 self._drop()
-                raise Unavailable(f"analytics at {self._url} did not answer: {str(e)[:300]}") from e
+                shown = without_credentials(self._url)
+                raise Unavailable(f"analytics at {shown} did not answer: {str(e)[:300]}") from e
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
@@ -74,21 +88,49 @@ class Olap:
 
 
 def _connect(url: str, timeout_s: int) -> Client:
-    import clickhouse_connect
+    """The client of a database that has its tables."""
+    from clickhouse_connect.driver.exceptions import DatabaseError
 
-    parts = urlsplit(url)
-    client = clickhouse_connect.get_client(
-        host=parts.hostname or "127.0.0.1", port=parts.port or 8123, interface=parts.scheme or "http",
-        username=parts.username or "default", password=parts.password or "",
-        database=parts.path.strip("/") or "__default__",
-        autogenerate_session_id=False, connect_timeout=5, send_receive_timeout=timeout_s,
-    )  # fmt: skip
-    migrate(client)
+    database = unquote(urlsplit(url).path.strip("/"))
+    try:
+        client = _client(url, database, timeout_s)
+    except DatabaseError as e:
+        if not database or ABSENT not in str(e):
+            raise
+        _make_database(url, database, timeout_s)
+        client = _client(url, database, timeout_s)
+    try:
+        migrate(client)
+    except BaseException:
+        client.close()
+        raise
     return client
 
 
-def migrate(client: Client) -> None:
-    """Apply the numbered files of `migrations/`; every statement may run again."""
-    for file in sorted(MIGRATIONS.glob("*.sql")):
-        for statement in file.read_text().split(";"):
-            client.command(statement.strip())
+def _client(url: str, database: str, timeout_s: int) -> Client:
+    """Without a database: the user's own, on most servers `default`."""
+    import clickhouse_connect
+
+    parts = urlsplit(url)
+    return clickhouse_connect.get_client(
+        host=parts.hostname or "127.0.0.1", port=parts.port or PORTS[parts.scheme], interface=parts.scheme,
+        username=unquote(parts.username or "default"), password=unquote(parts.password or ""),
+        database=database or "__default__", show_clickhouse_errors="scrub",
+        autogenerate_session_id=False, connect_timeout=5, send_receive_timeout=timeout_s,
+    )  # fmt: skip
+
+
+def _make_database(url: str, database: str, timeout_s: int) -> None:
+    from clickhouse_connect.driver.binding import quote_identifier
+    from clickhouse_connect.driver.exceptions import DatabaseError
+
+    client = _client(url, "", timeout_s)
+    try:
+        client.command(f"CREATE DATABASE IF NOT EXISTS {quote_identifier(database)}")
+    except DatabaseError as e:
+        raise InvalidSettings(
+            f"the database {database!r} of stores.clickhouse_url is not there, and the server does not let us make it: "
+            f"{str(e)[:300]}. Make it (CREATE DATABASE), or give the user of the URL the right to, or name another one"
+        ) from e
+    finally:
+        client.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import orjson
 
 from ray_app.clock import Clock
 from ray_app.sqlite import SqliteFile
-from ray_app.stores.base import Document, Outcome, Where
+from ray_app.stores.base import Document, Outcome, Where, kind_of
 
 CHUNK = 1000
 SCHEMA = """
@@ -21,6 +22,7 @@ CREATE TABLE IF NOT EXISTS documents (
 CREATE INDEX IF NOT EXISTS tombstones ON documents (written_at) WHERE deleted = 1;
 CREATE TABLE IF NOT EXISTS counters (tenant TEXT, name TEXT, next INTEGER, PRIMARY KEY (tenant, name)) WITHOUT ROWID;
 """
+KINDS = {str: "('text')", float: "('integer', 'real')", bool: "('true', 'false')"}
 COMPARE = {"eq": "=", "gte": ">=", "lte": "<="}
 
 
@@ -95,6 +97,9 @@ class SqliteDocuments:
         query = "DELETE FROM documents WHERE deleted=1 AND written_at<?"
         return int(await self._file.write(lambda c: c.execute(query, (before,)).rowcount))
 
+    async def version(self) -> str:
+        return "SQLite " + str(await self._file.do(lambda c: c.execute("SELECT sqlite_version()").fetchone()[0]))
+
     async def close(self) -> None:
         await self._file.close()
 
@@ -104,8 +109,24 @@ def _document(row: tuple[str, int, bytes, int]) -> Document:
 
 
 def _condition(w: Where) -> tuple[str, list[Any]]:
+    """One comparison for each kind of values, since SQLite itself would compare a text with a number."""
     w.check()
-    column = "id" if w.field == "id" else f"json_extract(body, '$.{w.field}')"
-    if w.op == "in":
-        return f" AND {column} IN (SELECT value FROM json_each(?))", [orjson.dumps(list(w.value)).decode()]
-    return f" AND {column} {COMPARE[w.op]} ?", [w.value]
+    alike: dict[Any, list[Any]] = defaultdict(list)
+    for value in w.values:
+        alike[kind_of(value)].append(value)
+    if w.field == "id":
+        compared = [_compared("id", w.op, alike[str])] if alike[str] else []
+    else:
+        path = f"body, '$.{w.field}'"
+        compared = [
+            (f"json_type({path}) IN {KINDS[kind]} AND {clause}", argument)
+            for kind, values in alike.items()
+            for clause, argument in [_compared(f"json_extract({path})", w.op, values)]
+        ]
+    return f" AND ({' OR '.join(c for c, _ in compared) or '0'})", [argument for _, argument in compared]
+
+
+def _compared(column: str, op: str, values: list[Any]) -> tuple[str, Any]:
+    if op == "in":
+        return f"{column} IN (SELECT value FROM json_each(?))", orjson.dumps(values).decode()
+    return f"{column} {COMPARE[op]} ?", values[0]

@@ -1,18 +1,39 @@
 -- One flow advances one partition: all changes and the position, or nothing.
 -- KEYS[1] position   KEYS[2] ids seen lately (sorted set: id -> appended_at)
 -- ARGV: expected start, end, appended_at of the batch's last entry, repeat window in ms, packed operations (msgpack)
--- An operation is {once, command, key, args...}; `once` is an event id or ''.
+-- An operation is {once, command, key, args...}, `once` an event id or ''; or, with a table first,
+-- {keys, targets, ids, times, targets of the events, numbers to add}: see Sums in state.py.
 -- Returns {position, 1 if applied}.
 local at = tonumber(redis.call('GET', KEYS[1]) or '0')
 if at ~= tonumber(ARGV[1]) then return {at, 0} end -- guard
 
 local repeated = {}  -- ids that an earlier batch applied; one id may carry several operations of this batch
-for _, op in ipairs(cmsgpack.unpack(ARGV[5])) do
-  local once = op[1]
-  if once ~= '' and repeated[once] == nil then
-    repeated[once] = redis.call('ZADD', KEYS[2], 'NX', op[2], once) == 0
+local function is_repeated(once, time)
+  if repeated[once] == nil then
+    repeated[once] = redis.call('ZADD', KEYS[2], 'NX', time, once) == 0
   end
-  if once == '' or not repeated[once] then
+  return repeated[once]
+end
+
+local function add(keys, targets, ids, times, of, by)
+  local sums = {}
+  for k, id in ipairs(ids) do
+    if not is_repeated(id, times[k]) then
+      local t = of[k] + 1
+      sums[t] = (sums[t] or 0) + by[k]
+    end
+  end
+  for t, target in ipairs(targets) do
+    for i = 2, sums[t] and #target or 0 do
+      redis.call('HINCRBY', keys[target[i] + 1], target[1], sums[t])
+    end
+  end
+end
+
+for _, op in ipairs(cmsgpack.unpack(ARGV[5])) do
+  if type(op[1]) == 'table' then
+    add(unpack(op))
+  elseif op[1] == '' or not is_repeated(op[1], op[2]) then
     redis.call(unpack(op, 3))
   end
 end

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from ray_app.events.base import Appended
+from ray_app.events.base import Appended, Place
 from ray_app.streams.state import position_key
 
 if TYPE_CHECKING:
@@ -19,10 +19,10 @@ async def wait_applied(
     redis: Redis, prefix: str, flows: Iterable[str], appended: Sequence[Appended], timeout_s: float
 ) -> bool:
     """True when every flow stands behind every appended entry; False when the time is over."""
-    last: dict[tuple[str, int], int] = {}
+    last: dict[Place, int] = {}
     for a in appended:
         last[a.topic, a.partition] = max(a.position, last.get((a.topic, a.partition), -1))
-    wanted = {position_key(prefix, f, t, p): at for f in flows for (t, p), at in last.items()}
+    wanted = {position_key(prefix, f, place): at for f in flows for place, at in last.items()}
     ends = asyncio.get_running_loop().time() + timeout_s
     while wanted:
         found = await redis.mget(list(wanted))

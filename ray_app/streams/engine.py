@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from redis.exceptions import RedisError
@@ -13,25 +13,32 @@ from redis.exceptions import RedisError
 from ray_app.clock import Clock
 from ray_app.config import Streams
 from ray_app.errors import Unavailable
+from ray_app.events.base import Place
+from ray_app.streams.control import Control, Moved
 from ray_app.streams.flow import Loop
 from ray_app.streams.partitions import Leases
+from ray_app.streams.places import Places
 
 logger = logging.getLogger(__name__)
 FIRST_WAIT_S, MOST_WAIT_S = 0.1, 5.0
 IDLE_S = 0.2
+AT_ONCE = 2  # places of a flow: one is applied while the stores write what came of another
 AWAY = (Unavailable, RedisError, OSError)  # a store does not answer
 
 
 @dataclass(frozen=True)
 class Runnable:
-    """A flow with its own connections; `close` ends them."""
+    """A flow with its own connections, of one generation of its state; `close` ends them."""
 
     loop: Loop
+    places: Places
     leases: Leases
+    control: Control
+    generation: int
     close: Callable[[], Awaitable[None]]
 
 
-Make = Callable[[], Runnable]
+Make = Callable[[], Awaitable[Runnable]]
 
 
 class Engine:
@@ -40,6 +47,8 @@ class Engine:
     def __init__(self, makers: Mapping[str, Make], settings: Streams, clock: Clock) -> None:
         self._settings, self._clock = settings, clock
         self._ending = threading.Event()
+        self._lags: dict[str, dict[Place, int]] = {name: {} for name in makers}
+        self._wanted = 0
         self._threads = [
             threading.Thread(target=self._thread, args=(name, make), name=f"flow-{name}", daemon=True)
             for name, make in makers.items()
@@ -58,16 +67,29 @@ class Engine:
     def alive(self) -> bool:
         return self._ending.is_set() or all(t.is_alive() for t in self._threads)
 
+    def lags(self) -> dict[str, dict[Place, int]]:
+        """Entries behind, by flow and place, of the places that are this member's; a second old at most."""
+        return {flow: dict(lags) for flow, lags in self._lags.items()}
+
+    def wanted(self) -> int:
+        """Replicas that an operator asked for; 0: none."""
+        return self._wanted
+
     def _thread(self, name: str, make: Make) -> None:
         asyncio.run(self._run(name, make))
 
     async def _run(self, name: str, make: Make) -> None:
-        runnable, wait_s = make(), FIRST_WAIT_S
-        reader = _Reader(runnable, self._settings, self._clock)
+        reader, wait_s = None, FIRST_WAIT_S
         while not self._ending.is_set():
             try:
+                reader = reader or _Reader(await make(), self._settings, self._clock)
                 await reader.turn()
-                wait_s = FIRST_WAIT_S
+                self._lags[name], self._wanted, wait_s = reader.lags, reader.wanted, FIRST_WAIT_S
+                continue
+            except Moved as e:
+                logger.info(e.message, extra={"flow": name})
+                await self._leave(reader)
+                reader = None
                 continue
             except AWAY as e:
                 logger.warning("a flow waits for its stores", extra={"flow": name, "why": str(e)[:300]})
@@ -75,9 +97,13 @@ class Engine:
                 logger.exception("a flow failed and tries again", extra={"flow": name})
             await self._pause(wait_s)
             wait_s = min(MOST_WAIT_S, wait_s * 2)
-            reader.forget()
-        await reader.leave()
-        await runnable.close()
+            if reader:
+                reader.forget()
+        await self._leave(reader)
+
+    async def _leave(self, reader: _Reader | None) -> None:
+        if reader:
+            await reader.leave()
 
     async def _pause(self, seconds: float) -> None:
         await asyncio.to_thread(self._ending.wait, seconds)
@@ -92,69 +118,107 @@ class _Held:
 
 
 class _Reader:
-    """The partitions that are ours and where we stand in each."""
+    """The places (topic, partition) that are ours and where we stand in each."""
 
     def __init__(self, runnable: Runnable, settings: Streams, clock: Clock) -> None:
         self._r, self._settings, self._clock = runnable, settings, clock
-        self._positions: dict[int, int] = {}
-        self._held_back: dict[int, _Held] = {}
+        self._positions: dict[Place, int] = {}
+        self._held_back: dict[Place, _Held] = {}
+        self._ends: dict[Place, int] = {}
         self._renew_at = 0.0
+        self.lags: dict[Place, int] = {}
+        self.wanted = 0
 
     async def turn(self) -> None:
-        """Renew the leases when due, then one step in each partition of ours."""
+        """Renew the leases when due, then one step in each place of ours."""
         if self._clock.monotonic() >= self._renew_at:
             await self._renew()
-        moved = False
-        for p in self._ready():
-            moved |= await self._step(p)
-        if not moved:
+        places = iter(self._ready())
+        ended = await asyncio.gather(*(self._steps(places) for _ in range(AT_ONCE)), return_exceptions=True)
+        for failed in ended:  # once all have ended, so that no place has two steps at a time
+            if isinstance(failed, BaseException):
+                raise failed
+        if not any(ended):
             await self._idle()
 
-    def _ready(self) -> list[int]:
+    async def _steps(self, places: Iterator[Place]) -> bool:
+        """One step in each of `places` that nobody else takes; True when one moved."""
+        moved = False
+        for place in places:
+            moved |= await self._step(place)
+            if self._clock.monotonic() >= self._renew_at:  # steps may be slow, and a lease must not run out meanwhile
+                break
+        return moved
+
+    def _ready(self) -> list[Place]:
         now = self._clock.monotonic()
         return [p for p in self._positions if p not in self._held_back or self._held_back[p].until <= now]
 
-    async def _step(self, p: int) -> bool:
-        """True when it moved. An error of ours holds this partition back and no other: it keeps its place, since a
+    async def _step(self, place: Place) -> bool:
+        """True when it moved. An error of ours holds this place back and no other: it keeps its position, since a
         dead letter would lose what a corrected flow can read."""
-        at = self._positions[p]
+        at = self._positions[place]
         try:
-            self._positions[p] = await self._r.loop.step(p, at, self._settings.batch, 0.0)
-        except AWAY:
+            self._positions[place] = await self._r.loop.step(place, at, self._settings.batch)
+        except (Moved, *AWAY):
             raise
         except Exception:
-            wait_s = min(MOST_WAIT_S, self._held_back[p].wait_s * 2 if p in self._held_back else FIRST_WAIT_S)
-            self._held_back[p] = _Held(self._clock.monotonic() + wait_s, wait_s)
-            where = {"flow": self._r.loop.flow.name, "partition": p, "position": at}
+            wait_s = min(MOST_WAIT_S, self._held_back[place].wait_s * 2 if place in self._held_back else FIRST_WAIT_S)
+            self._held_back[place] = _Held(self._clock.monotonic() + wait_s, wait_s)
+            where = {"flow": self._r.loop.flow.name, "topic": place[0], "partition": place[1], "position": at}
             logger.exception("a flow failed; its partition keeps its place and is tried again", extra=where)
             return False
-        moved = self._positions[p] - at
-        self._held_back.pop(p, None)
-        if 0 < moved < self._settings.batch and self._r.loop.flow.linger_s:
-            self._held_back[p] = _Held(self._clock.monotonic() + self._r.loop.flow.linger_s, FIRST_WAIT_S / 2)
+        moved = self._positions[place] - at
+        self._held_back.pop(place, None)
+        most = self._settings.batch
+        if 0 < moved < most and self._behind(place) < most and self._r.loop.flow.linger_s:
+            self._held_back[place] = _Held(self._clock.monotonic() + self._r.loop.flow.linger_s, FIRST_WAIT_S / 2)
         return moved != 0
 
+    def _behind(self, place: Place) -> int:
+        """Entries that were there when it was last measured and are left: a batch of large ones is never whole, and a
+        flow that rested after each would never catch up."""
+        return self._ends.get(place, 0) - self._positions[place]
+
     async def _idle(self) -> None:
-        """Wait for the first entry in any partition of ours."""
-        log, topic = self._r.loop.log, self._r.loop.flow.topic
-        reads = [asyncio.ensure_future(log.read(topic, p, self._positions[p], 1, IDLE_S)) for p in self._ready()]
-        if not reads:
+        """Wait for the first entry in any place of ours."""
+        ready = {p: self._positions[p] for p in self._ready()}
+        if ready:
+            await self._r.loop.log.wait(ready, IDLE_S)
+        else:
             await asyncio.sleep(IDLE_S)
-            return
-        _, late = await asyncio.wait(reads, return_when=asyncio.FIRST_COMPLETED)
-        for r in late:
-            r.cancel()
-        await asyncio.gather(*reads, return_exceptions=True)
 
     async def _renew(self) -> None:
-        loop = self._r.loop
-        n = await loop.log.partitions(loop.flow.topic)
-        mine = await self._r.leases.renew(n, set(self._positions))
-        for p in set(self._positions) - mine:
-            del self._positions[p]
-        for p in mine - set(self._positions):
-            self._positions[p] = await loop.state.position(loop.flow.topic, p)  # ours, never the group's
+        """Raises Moved when the flow's state was rebuilt."""
+        r = self._r
+        wanted = await r.control.of(r.loop.flow.name)
+        if wanted.generation != r.generation:
+            raise Moved(f"flow {r.loop.flow.name!r} goes on at generation {wanted.generation} of its state")
+        if wanted.paused:
+            await self._let_go()
+        else:
+            await self._share()
+        self.wanted = await r.control.replicas()
         self._renew_at = self._clock.monotonic() + self._settings.lease_s / 3
+        await self._measure()
+
+    async def _share(self) -> None:
+        """Positions are ours, never the group's, and are read again: a member with nothing to read would not notice
+        that they were put back, by an operator or with a Redis that was restored."""
+        mine = await self._r.leases.renew(await self._r.places.all(), self._positions)
+        self._positions = await self._r.loop.state.positions(sorted(mine))
+
+    async def _let_go(self) -> None:
+        await self._r.leases.leave(self._positions)
+        self.forget()
+
+    async def _measure(self) -> None:
+        found: dict[Place, int] = {}
+        for topic in {t for t, _ in self._positions}:
+            ends = await self._r.loop.log.ends(topic)
+            found |= {(topic, p): at for p, at in enumerate(ends)}
+        self._ends = found
+        self.lags = {place: max(0, found[place] - at) for place, at in self._positions.items()}
 
     def forget(self) -> None:
         """After a failure: read the leases and positions again."""
@@ -163,7 +227,9 @@ class _Reader:
         self._renew_at = 0.0
 
     async def leave(self) -> None:
+        """Hand the leases over and end the connections."""
         try:
-            await self._r.leases.leave(set(self._positions))
+            await self._r.leases.leave(self._positions)
         except (RedisError, OSError):
             logger.info("leases are left to expire")
+        await self._r.close()

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import orjson
-
 from ray_app.errors import Unavailable
-from ray_app.events.base import Entry, EventLog, Logged, PositionLost
-from ray_app.streams.state import Op, State
+from ray_app.events.base import EventLog, Logged, Place, PositionLost, Topics
+from ray_app.streams.letters import SUFFIX, letter, unwrap
+from ray_app.streams.state import Op, State, Sums
 
 logger = logging.getLogger(__name__)
 Hook = Callable[[str], Awaitable[None]]
@@ -33,20 +31,16 @@ class Batch:
     entries: Sequence[Logged]
     bad: list[Bad] = field(default_factory=list)
 
-    @property
-    def span(self) -> tuple[int, int]:
-        return self.entries[0].position, self.entries[-1].position + 1
-
 
 class Flow(Protocol):
-    """A named stream program over one topic. `linger_s`: how long a partition rests after less than a whole batch, so
+    """A named stream program over some topics. `linger_s`: how long a partition rests after less than a whole batch, so
     that a sink for which many small writes are dear gets fewer and larger ones; 0 where freshness counts."""
 
     name: str
-    topic: str
+    topics: Topics
     linger_s: float
 
-    async def flush(self, batch: Batch) -> Sequence[Op]:
+    async def flush(self, batch: Batch) -> Sequence[Op | Sums]:
         """Steps 1 and 2: apply the entries, write to sinks (idempotent: a batch may come again), and return
         what changes in Redis. Entries that cannot be read are put into `batch.bad`."""
         ...
@@ -66,7 +60,7 @@ class Loop:
     group: str
     hook: Hook = _pass
 
-    async def step(self, partition: int, position: int, limit: int, wait_s: float) -> int:
+    async def step(self, place: Place, position: int, limit: int) -> int:
         """Read a batch at `position`, and return the position after it.
 
         1 apply (pure)
@@ -77,49 +71,42 @@ class Loop:
         went back) seeks to the stored position: one case for a takeover, a woken zombie and a restored Redis.
         """
         try:
-            entries = await self.log.read(self.flow.topic, partition, position, limit, wait_s)
+            entries = await self.log.read(*place, position, limit)
         except PositionLost as e:
-            return await self._skip(partition, position, e)
+            return await self._skip(place, position, e)
         if not entries:
             return position
-        batch = Batch(entries)
+        batch = Batch(unwrap(self.flow.name, entries))
         await self.hook("read")
-        ops = await self.flow.flush(batch)
+        ops = await self.flow.flush(batch) if batch.entries else ()
         await self.hook("flushed")
-        await self._bury(batch)
+        await self._bury(place[0], batch)
         await self.hook("buried")
-        span = (position, batch.span[1])
-        at = await self.state.advance(self.flow.topic, partition, span, entries[-1].appended_at, ops)
+        span = (position, entries[-1].position + 1)
+        at = await self.state.advance(place, span, entries[-1].appended_at, ops)
         await self.hook("advanced")
-        await self._tell(partition, at)
+        await self._tell(place, at)
         await self.hook("told")
         return at
 
-    async def _skip(self, partition: int, position: int, lost: PositionLost) -> int:
+    async def _skip(self, place: Place, position: int, lost: PositionLost) -> int:
         """Entries lost to retention are reported and skipped: waiting would not bring them back."""
         logger.error(lost.message, extra={"flow": self.flow.name, **lost.metadata})
-        at = await self.state.advance(self.flow.topic, partition, (position, lost.first), 0, ())
-        await self._tell(partition, at)
+        at = await self.state.advance(place, (position, lost.first), 0, ())
+        await self._tell(place, at)
         return at
 
-    async def _tell(self, partition: int, at: int) -> None:
+    async def _tell(self, place: Place, at: int) -> None:
         """Nothing that counts hangs on it, so it holds nothing up."""
         try:
-            await self.log.tell_group(self.group, self.flow.topic, partition, at)
+            await self.log.tell_group(self.group, *place, at)
         except Unavailable as e:
             logger.info("the group was not told", extra={"flow": self.flow.name, "why": e.message[:200]})
 
-    async def _bury(self, batch: Batch) -> None:
+    async def _bury(self, topic: str, batch: Batch) -> None:
         if not batch.bad:
             return
         for bad in batch.bad:
             logger.error("dead letter", extra={"flow": self.flow.name, "why": bad.why, "position": bad.entry.position})
-        letters = [_letter(self.flow.name, bad) for bad in batch.bad]
-        await self.log.append(f"{self.flow.topic}.dlq", letters)
-
-
-def _letter(flow: str, bad: Bad) -> Entry:
-    """Who could not read it and why, where it stood, and its bytes."""
-    e = bad.entry
-    body = {"flow": flow, "why": bad.why, "topic": e.topic, "partition": e.partition, "position": e.position}
-    return Entry(f"{e.partition}/{e.position}", orjson.dumps({**body, "body": base64.b64encode(e.body).decode()}))
+        letters = [letter(self.flow.name, bad.why, bad.entry) for bad in batch.bad]
+        await self.log.append(topic + SUFFIX, letters)

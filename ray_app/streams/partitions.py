@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from ray_app.clock import Clock
+from ray_app.events.base import Place
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -29,28 +31,32 @@ class Leases:
         self._take = redis.register_script(TAKE)
         self._drop = redis.register_script(DROP)
 
-    async def renew(self, partitions: int, held: set[int]) -> set[int]:
-        """The partitions that are ours now: at most our fair share, those that we hold first."""
+    async def renew(self, places: Sequence[Place], held: Collection[Place]) -> set[Place]:
+        """The places that are ours now: at most our fair share, those that we hold first."""
         now = self._clock.now()
         members = f"{self._prefix}:members"
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.zadd(members, {self._member: now})
             pipe.zremrangebyscore(members, "-inf", now - self._lease_ms)
-            pipe.zcard(members)
-            live = int((await pipe.execute())[2])
-        share = -(-partitions // max(1, live))
-        mine: set[int] = set()
-        for p in sorted(range(partitions), key=lambda p: p not in held):
+            pipe.zrange(members, 0, -1)
+            live = sorted((await pipe.execute())[2])
+        each, more = divmod(len(places), max(1, len(live)))
+        share = each + (self._member.encode() in live[:more])  # of 4 for 3 members: 2, 1, 1 and never 2, 2, 0
+        mine: set[Place] = set()
+        for place in sorted(places, key=lambda p: p not in held):
             if len(mine) == share:
                 break
-            if await self._take(keys=[f"{self._prefix}:{p}"], args=[self._member, self._lease_ms]):
-                mine.add(p)
-        for p in held - mine:
-            await self._drop(keys=[f"{self._prefix}:{p}"], args=[self._member])
+            if await self._take(keys=[self._key(place)], args=[self._member, self._lease_ms]):
+                mine.add(place)
+        for place in set(held) - mine:
+            await self._drop(keys=[self._key(place)], args=[self._member])
         return mine
 
-    async def leave(self, held: set[int]) -> None:
+    async def leave(self, held: Collection[Place]) -> None:
         """Hand over at once instead of after the lease."""
         await self._redis.zrem(f"{self._prefix}:members", self._member)
-        for p in held:
-            await self._drop(keys=[f"{self._prefix}:{p}"], args=[self._member])
+        for place in held:
+            await self._drop(keys=[self._key(place)], args=[self._member])
+
+    def _key(self, place: Place) -> str:
+        return f"{self._prefix}:{place[0]}:{place[1]}"

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgpack
+
+from ray_app.events.base import Place
+from ray_app.streams.control import Moved
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 Argument = str | bytes | int | float
+REPLACED = -1  # the position of a generation that no writer may advance any more
 SCRIPT = (Path(__file__).parent / "advance.lua").read_text()
 
 
@@ -25,6 +29,27 @@ class Op:
     once: str = ""
     at: int = 0
 
+    def packed(self) -> tuple[Any, ...]:
+        return self.once, self.at, *self.command
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """What many events add to hashes, as one operation: event k, unless its id `once[k]` was applied within the repeat
+    window, adds `by[k]` to the field of `targets[of[k]]` in each of its keys. A target is (field, place in `keys`,
+    ...); an id stands at most once in a batch; `at` as in Op. Each field of each key is written once, however many
+    events add to it."""
+
+    keys: Sequence[str]
+    targets: Sequence[tuple[str | int, ...]]
+    once: Sequence[str]
+    at: Sequence[int]
+    of: Sequence[int]
+    by: Sequence[int]
+
+    def packed(self) -> tuple[Any, ...]:
+        return self.keys, self.targets, self.once, self.at, self.of, self.by
+
 
 class State:
     """Positions and deltas of one flow. A refused writer gets the stored position and seeks there."""
@@ -34,21 +59,32 @@ class State:
         self._window_ms = int(window_s * 1000)
         self._advance = redis.register_script(script)
 
-    async def position(self, topic: str, partition: int) -> int:
-        return int(await self._redis.get(position_key(self._prefix, self._flow, topic, partition)) or 0)
+    async def position(self, place: Place) -> int:
+        """Raises Moved when this generation of the state was replaced."""
+        return self._checked(int(await self._redis.get(position_key(self._prefix, self._flow, place)) or 0))
 
-    async def advance(
-        self, topic: str, partition: int, span: tuple[int, int], appended_at: int, ops: Sequence[Op]
-    ) -> int:
-        """Apply `ops` and move from span[0] to span[1]; returns where the flow now stands, span[1] when applied."""
+    async def positions(self, places: Iterable[Place]) -> dict[Place, int]:
+        """The same of many, in one round trip."""
+        wanted = list(places)
+        held = await self._redis.mget([position_key(self._prefix, self._flow, p) for p in wanted]) if wanted else []
+        return {place: self._checked(int(at or 0)) for place, at in zip(wanted, held, strict=True)}
+
+    async def advance(self, place: Place, span: tuple[int, int], appended_at: int, ops: Sequence[Op | Sums]) -> int:
+        """Apply `ops` and move from span[0] to span[1]; returns where the flow now stands, span[1] when applied.
+        Raises Moved when this generation of the state was replaced."""
         keys = [
-            position_key(self._prefix, self._flow, topic, partition),
-            f"{self._prefix}:once:{self._flow}:{topic}:{partition}",
+            position_key(self._prefix, self._flow, place),
+            f"{self._prefix}:once:{self._flow}:{place[0]}:{place[1]}",
         ]
-        packed = msgpack.packb([(op.once, op.at, *op.command) for op in ops], use_bin_type=False)
+        packed = msgpack.packb([op.packed() for op in ops], use_bin_type=False)
         at, _ = await self._advance(keys=keys, args=[*span, appended_at, self._window_ms, packed])
-        return int(at)
+        return self._checked(int(at))
+
+    def _checked(self, at: int) -> int:
+        if at == REPLACED:
+            raise Moved(f"the state of flow {self._flow!r} was rebuilt; its new generation is read from now on")
+        return at
 
 
-def position_key(prefix: str, flow: str, topic: str, partition: int) -> str:
-    return f"{prefix}:position:{flow}:{topic}:{partition}"
+def position_key(prefix: str, flow: str, place: Place) -> str:
+    return f"{prefix}:position:{flow}:{place[0]}:{place[1]}"

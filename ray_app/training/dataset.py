@@ -12,7 +12,7 @@ from ray_app.catalog.pinned import Pinned
 from ray_app.catalog.scenario import Scenario
 from ray_app.clock import FixedClock
 from ray_app.config import Features
-from ray_app.features.boards import Board, windows
+from ray_app.features.boards import board
 from ray_app.features.view import Moment, view
 from ray_app.models.itemcf import ItemCF
 from ray_app.recommend.budget import Budget
@@ -21,7 +21,7 @@ from ray_app.registry.watch import ITEM_CF, Models
 from ray_app.training.history import History, visitors_at
 from ray_app.types import Mask, Matrix, Visitor
 
-BUCKET_S = Features().hot_bucket_s
+FEATURES = Features()
 
 
 @dataclass(frozen=True)
@@ -46,22 +46,23 @@ class Example:
 
 
 def past(
-    history: History, pinned: Pinned, at: int, until: int, models: Models | None = None, bucket_s: int = BUCKET_S
+    history: History, pinned: Pinned, at: int, until: int, models: Models | None = None, features: Features = FEATURES
 ) -> Past:
     """The state at `at`, labelled with [at, until). Nothing that came after `at` is used but the labels.
 
-    An item is known when it was published or taken before `at`. `bucket_s`: of the hot sums, as serving adds them up.
+    An item is known when it was published or taken before `at`. `features`: how serving adds the hot sums up.
     """
     before, after = history.before(at), history.between(at, until)
     e = before.events
-    board = Board(windows(e.rows, e.at - e.at % (bucket_s * 1000), e.weights, at, pinned.n))
+    buckets = e.at - e.at % (features.hot_bucket_s * 1000)
+    hot = board((e.rows, buckets, e.weights), at, pinned.n, features.hot_half_life_s)
     known = pinned.published_at < at
     known[e.rows] = True
     models = models or Models()
     if len(e):
         models = replace(models, recallers={**models.recallers, ITEM_CF: ItemCF.fit(e, at)})
     visitors = visitors_at(before, at)
-    return Past(Moment(pinned, board, at), models, known, visitors, _wanted(after, visitors, known))
+    return Past(Moment(pinned, hot, at), models, known, visitors, _wanted(after, visitors, known))
 
 
 def _wanted(after: History, visitors: dict[int, Visitor], known: Mask) -> dict[int, set[int]]:

@@ -49,6 +49,7 @@ async def embed(stores: Stores, tenant: str, tell: Tell, size: int = SIZE, encod
     await stores.registry.promote(tenant, version)
     meanwhile = await _catch_up(stores, tenant, embedder, {d.id: d.version for d in items})
     tell(f"{meanwhile} items were written meanwhile")
+    await stores.vectors.promote(tenant, embedder.version)
     retired = before.about.get("space") if before else None
     if retired and retired != embedder.version:  # a rollback has its vectors in its own files
         await stores.vectors.drop(tenant, retired)

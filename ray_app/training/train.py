@@ -11,13 +11,14 @@ import numpy as np
 
 from ray_app.catalog.pinned import Pinned
 from ray_app.catalog.scenario import HOME, Scenario, Scenarios
+from ray_app.config import Features
 from ray_app.models.base import Ranker
 from ray_app.models.evaluate import evaluate
 from ray_app.models.ranker import DenseRanker
 from ray_app.recommend.rank import by_popularity
 from ray_app.registry.version import Version
 from ray_app.registry.watch import RANKER, Live, Models
-from ray_app.training.dataset import BUCKET_S, Example, Past, examples, past
+from ray_app.training.dataset import FEATURES, Example, Past, examples, past
 from ray_app.training.fit import Network, fit
 from ray_app.training.history import History
 from ray_app.training.report import Report, Tell
@@ -32,13 +33,13 @@ LEAST_USERS = 20  # with something taken, in each slice
 
 @dataclass(frozen=True, slots=True)
 class How:
-    """For which scenario, with labels from how many days after each moment, by which network; `bucket_s`: of the hot
+    """For which scenario, with labels from how many days after each moment, by which network; `features`: of the hot
     sums that serving reads."""
 
     scenario: Scenario = HOME
     label_days: int = 14
     network: Network = SMALL
-    bucket_s: int = BUCKET_S
+    features: Features = FEATURES
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ async def train(stores: Stores, tenant: str, tell: Tell, label_days: int = 14) -
     events = await history(stores, tenant, pinned)
     scenario = await Scenarios(stores.documents, stores.clock).get(tenant, HOME.id)
     before = await stores.registry.live(tenant, RANKER)
-    how = How(scenario, label_days, bucket_s=stores.settings.features.hot_bucket_s)
+    how = How(scenario, label_days, features=stores.settings.features)
     try:
         found = fit_ranker(events, pinned, live.of(tenant), how, tell, before)
     except Refused as e:
@@ -93,7 +94,7 @@ def fit_ranker(
     found: dict[int, Sequence[Example]] = {}
     state = None
     for cut, until in _slices(int(events.events.at[-1]) + 1, label_days):
-        then = past(events, pinned, cut, until, kept, how.bucket_s)
+        then = past(events, pinned, cut, until, kept, how.features)
         if len(then.wanted) < LEAST_USERS:
             break
         state = state or then

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -12,12 +12,10 @@ from ray_app.clock import FixedClock
 from ray_app.errors import InvalidField, Unavailable
 from ray_app.stores.base import Document, Documents, Outcome, Where
 from ray_app.stores.memory import MemoryDocuments
+from ray_app.stores.mongo import MongoDocuments
 from ray_app.stores.sqlite import SqliteDocuments
 
-ADAPTERS: dict[str, Callable[[Path, FixedClock], Documents]] = {
-    "memory": lambda folder, clock: MemoryDocuments(clock),
-    "sqlite": lambda folder, clock: SqliteDocuments(folder / "deep" / "documents.db", clock),
-}
+ADAPTERS = ("memory", "sqlite", "mongo")
 
 
 @pytest.fixture
@@ -27,7 +25,12 @@ def clock() -> FixedClock:
 
 @pytest.fixture(params=ADAPTERS)
 async def documents(request: pytest.FixtureRequest, tmp_path: Path, clock: FixedClock) -> AsyncIterator[Documents]:
-    opened = ADAPTERS[request.param](tmp_path, clock)
+    made: dict[str, Callable[[], Documents]] = {
+        "memory": lambda: MemoryDocuments(clock),
+        "sqlite": lambda: SqliteDocuments(tmp_path / "deep" / "documents.db", clock),
+        "mongo": lambda: MongoDocuments(request.getfixturevalue("mongodb_url"), clock),
+    }
+    opened = made[request.param]()
     yield opened
     await opened.close()
 
@@ -36,11 +39,69 @@ def doc(id: str, version: int = 1, **body: object) -> Document:
     return Document(id, version, body)
 
 
+async def test_the_peer_says_its_version(documents: Documents, capsys: pytest.CaptureFixture[str]) -> None:
+    version = await documents.version()
+    with capsys.disabled():
+        print(f"\ndocuments: {version}")
+    assert version.startswith(("memory", "SQLite 3.", "MongoDB "))
+
+
 async def test_what_is_written_is_read(documents: Documents) -> None:
     body = {"title": "Ünicode \u2028 ok", "price": 1.5, "tags": ["a", "b"], "none": None, "in": {"x": [1, 2**53]}}
     assert await documents.upsert("t", "items", [doc("a", **body)]) == [Outcome.CREATED]
     found = await documents.get("t", "items", "a")
     assert found == Document("a", 1, body)
+
+
+async def test_any_json_under_any_name_comes_back_as_it_was(documents: Documents) -> None:
+    names = ["", "a.b", "$set", "$", ".", "id", "_id", "0", "größe", "two words", "nul\0", "fields", "version", "rest"]
+    values = [
+        True, 1, 1.0, "1", None, "", "nul\0", -(2**63), 2**53 + 1, 2**63, 2**64 - 1, 0.1, [], {"$a.b": [{}, None]},
+    ]  # fmt: skip
+    turned = [values[n:] + values[:n] for n in range(len(values))]
+    batch = [Document(f"{n}", 1, dict(zip(names, turned[n], strict=True))) for n in range(len(values))]
+    await documents.upsert("t", "items", batch)
+    found = await documents.get_many("t", "items", [d.id for d in batch])
+    for d in batch:
+        assert _exactly(found[d.id].body) == _exactly(d.body)
+    listed = await documents.find("t", "items")
+    assert {d.id: _exactly(d.body) for d in listed} == {d.id: _exactly(d.body) for d in batch}
+
+
+def _exactly(body: Mapping[str, object]) -> str:
+    """1, 1.0, true and a driver's own kind of integer are equal in Python, and not here."""
+    return repr(sorted((name, type(value), value) for name, value in body.items()))
+
+
+async def test_ids_are_any_text(documents: Documents) -> None:
+    ids = [
+        "a",
+        "a/b",
+        "a0",
+        "a%2Fb",
+        "A",
+        " ",
+        ".",
+        "$id",
+        "x\ny",
+        "'\"\\",
+        "é",
+        "e\u0301",
+        "日本",
+        "z" * 2000,
+        "/",
+        "0",
+    ]
+    assert await documents.upsert("t", "items", [doc(i, n=n) for n, i in enumerate(ids)]) == [Outcome.CREATED] * len(
+        ids
+    )
+    assert await documents.upsert("t", "items", [doc(i, 2, n=n) for n, i in enumerate(ids)]) == [Outcome.UPDATED] * len(
+        ids
+    )
+    found = await documents.get_many("t", "items", [*ids, "a/", "b", "absent"])
+    assert {i: d.body["n"] for i, d in found.items()} == {i: n for n, i in enumerate(ids)}
+    assert [d.id for d in await documents.find("t", "items", after="a")] == sorted(i for i in ids if i > "a")
+    assert [d.id for d in await documents.find("t", "items", [Where("id", "eq", "a/b")])] == ["a/b"]
 
 
 async def test_what_is_not_there_is_none(documents: Documents) -> None:
@@ -68,6 +129,14 @@ async def test_one_call_orders_its_own_documents(documents: Documents) -> None:
     assert (await documents.get_many("t", "items", ["a"]))["a"] == doc("a", 3, n=3)
 
 
+async def test_one_call_knows_what_was_stored_before_it(documents: Documents) -> None:
+    await documents.upsert("t", "items", [doc("a", 2), doc("b", 9)])
+    batch = [doc("a", 1), doc("b", 1), doc("a", 3), doc("a", 2), doc("b", 8), doc("a", 3, last=True)]
+    stale, updated = Outcome.STALE, Outcome.UPDATED
+    assert await documents.upsert("t", "items", batch) == [stale, stale, updated, stale, stale, updated]
+    assert await documents.get_many("t", "items", ["a", "b"]) == {"a": doc("a", 3, last=True), "b": doc("b", 9)}
+
+
 async def test_a_tombstone_hides_and_refuses_an_older_write(documents: Documents) -> None:
     await documents.upsert("t", "items", [doc("a", 1), doc("b", 1)])
     await documents.upsert("t", "items", [Document("a", 2, {}, deleted=True)])
@@ -89,6 +158,16 @@ async def test_tombstones_are_dropped_by_when_they_were_written(documents: Docum
     assert set(await documents.get_many("u", "items", ["young"], deleted=True)) == {"young"}
 
 
+async def test_what_lives_again_while_tombstones_are_dropped_is_kept(documents: Documents, clock: FixedClock) -> None:
+    ids = [f"i{n:03}" for n in range(100)]
+    for version in range(0, 20, 2):
+        await documents.upsert("t", "items", [Document(i, version, {}, deleted=True) for i in ids])
+        clock.pass_s(1)
+        lives = [doc(i, version + 1) for i in ids]
+        await asyncio.gather(documents.drop_tombstones(clock.now()), documents.upsert("t", "items", lives))
+        assert await documents.find("t", "items") == lives
+
+
 async def test_tenants_and_kinds_are_apart(documents: Documents) -> None:
     await documents.upsert("t", "items", [doc("a", n=1)])
     await documents.upsert("u", "items", [doc("a", n=2)])
@@ -101,6 +180,17 @@ async def test_tenants_and_kinds_are_apart(documents: Documents) -> None:
     assert [d.body["n"] for d in await documents.find("t", "users")] == [3]
 
 
+async def test_names_that_begin_alike_are_apart(documents: Documents) -> None:
+    places = [("t", "items"), ("t", "items0"), ("t/items", "x"), ("t", "items/x"), ("t0", "items"), ("t", "item")]
+    for n, (tenant, kind) in enumerate(places):
+        await documents.upsert(tenant, kind, [doc("x/a", n=n), doc("a", n=n)])
+        await documents.next_number(tenant, kind, n + 1)
+    for n, (tenant, kind) in enumerate(places):
+        assert [(d.id, d.body["n"]) for d in await documents.find(tenant, kind)] == [("a", n), ("x/a", n)]
+        assert await documents.count(tenant, kind) == 2
+        assert await documents.number(tenant, kind) == n + 1
+
+
 async def test_pages_by_id_visit_everything_once_in_order(documents: Documents) -> None:
     ids = [f"é{n:02}" if n % 2 else f"i{n:02}" for n in range(25)]
     await documents.upsert("t", "items", [doc(i) for i in reversed(ids)])
@@ -108,6 +198,55 @@ async def test_pages_by_id_visit_everything_once_in_order(documents: Documents) 
     while page := await documents.find("t", "items", limit=10, after=seen[-1] if seen else ""):
         seen += [d.id for d in page]
     assert seen == sorted(ids)
+    assert await documents.find("t", "items", limit=0) == []
+
+
+async def test_pages_with_a_condition_go_over_what_is_deleted(documents: Documents) -> None:
+    batch = [doc(f"i{n:03}", n=n, even=n % 2 == 0) for n in range(60)]
+    await documents.upsert("t", "items", batch)
+    await documents.upsert("t", "items", [Document(f"i{n:03}", 2, {}, deleted=True) for n in range(0, 60, 3)])
+    seen: list[int] = []
+    after = ""
+    while page := await documents.find("t", "items", [Where("even", "eq", True)], limit=7, after=after):
+        seen, after = seen + [d.body["n"] for d in page], page[-1].id
+    assert seen == [n for n in range(60) if n % 2 == 0 and n % 3]
+
+
+async def test_writers_at_once_never_let_an_older_version_win(documents: Documents) -> None:
+    """Each writes the versions of two ids in an order of its own, while a reader looks."""
+    outcomes: list[Outcome] = []
+    seen: list[int] = []
+    done = asyncio.Event()
+
+    async def write(writer: int) -> None:
+        for n in range(40):
+            version = (n * 17 + writer * 29) % 200
+            batch = [
+                doc("a", version, v=version),
+                doc(f"w{writer}", n),
+                doc("b", version, v=version),
+                doc("a", version - 1),
+            ]
+            written = await documents.upsert("t", "items", batch)
+            outcomes.append(written[0])
+            assert written[1] is (Outcome.UPDATED if n else Outcome.CREATED)
+            assert written[3] is Outcome.STALE
+
+    async def read() -> None:
+        while not done.is_set():
+            found = await documents.get("t", "items", "a")
+            seen.append(found.version if found else -1)
+            await asyncio.sleep(0)
+
+    reader = asyncio.create_task(read())
+    await asyncio.gather(*(write(w) for w in range(8)))
+    done.set()
+    await reader
+    newest = max((n * 17 + w * 29) % 200 for n in range(40) for w in range(8))
+    for id in ("a", "b"):
+        assert await documents.get("t", "items", id) == doc(id, newest, v=newest)
+    assert seen == sorted(seen)
+    assert outcomes.count(Outcome.CREATED) == 1
 
 
 @pytest.mark.parametrize(
@@ -120,23 +259,45 @@ async def test_pages_by_id_visit_everything_once_in_order(documents: Documents) 
         ([Where("price", "lte", 2.0)], ["a", "b"]),
         ([Where("price", "gte", 2), Where("category", "eq", "x")], ["b"]),
         ([Where("sold", "eq", True)], ["a"]),
+        ([Where("sold", "in", (True, False))], ["a", "b"]),
         ([Where("absent", "eq", "x")], []),
         ([Where("absent", "lte", 9)], []),
-        ([Where("id", "in", ["c", "a"])], ["a", "c"]),
+        ([Where("id", "in", {"c", "a"})], ["a", "c"]),
         ([Where("id", "gte", "b")], ["b", "c"]),
+        ([Where("id", "gte", "b"), Where("id", "lte", "b")], ["b"]),
         ([Where("category", "eq", "x' OR '1'='1")], []),
+        ([Where("mixed", "eq", 1)], ["b"]),
+        ([Where("mixed", "eq", True)], ["a"]),
+        ([Where("mixed", "eq", "1")], ["c"]),
+        ([Where("mixed", "gte", 0)], ["b"]),
+        ([Where("mixed", "gte", "")], ["c"]),
+        ([Where("mixed", "lte", True)], ["a"]),
+        ([Where("mixed", "in", [1.0, "1"])], ["b", "c"]),
+        ([Where("price", "in", ["1", True])], []),
+        ([Where("id", "eq", 1)], []),
+        ([Where("tags", "eq", "x")], []),
+        ([Where("large", "gte", 2**63 - 1)], ["a"]),
     ],
 )
 async def test_conditions(documents: Documents, where: list[Where], expected: list[str]) -> None:
     await documents.upsert("t", "items", [
-        doc("a", category="x", price=1, sold=True), doc("b", category="x", price=2, sold=False),
-        doc("c", category="y", price=3.5),
-        Document("d", 1, {"category": "x", "price": 9, "sold": True}, deleted=True),
+        doc("a", category="x", price=1, sold=True, mixed=True, large=2**63),
+        doc("b", category="x", price=2, sold=False, mixed=1, large=5),
+        doc("c", category="y", price=3.5, mixed="1", tags=["x"]),
+        doc("1", mixed=None),
+        Document("d", 1, {"category": "x", "price": 9, "sold": True, "mixed": 1}, deleted=True),
     ])  # fmt: skip
     assert [d.id for d in await documents.find("t", "items", where)] == expected
 
 
-@pytest.mark.parametrize("where", [Where("a", "like", "x"), Where("a') OR 1=1 --", "eq", 1), Where("", "eq", 1)])
+@pytest.mark.parametrize(
+    "where",
+    [
+        Where("a", "like", "x"), Where("a') OR 1=1 --", "eq", 1), Where("", "eq", 1), Where("a.b", "eq", 1),
+        Where("a", "eq", None), Where("a", "eq", {"$gt": ""}), Where("a", "eq", ["x"]), Where("a", "gte", 2**63),
+        Where("a", "in", "xyz"), Where("a", "in", ["x", None]),
+    ],
+)  # fmt: skip
 async def test_a_condition_that_is_not_known_is_refused(documents: Documents, where: Where) -> None:
     await documents.upsert("t", "items", [doc("a", a=1)])
     with pytest.raises(InvalidField):
@@ -155,11 +316,11 @@ async def test_numbers_are_given_once(documents: Documents) -> None:
 
 
 async def test_many_ids_at_once(documents: Documents) -> None:
-    batch = [doc(f"i{n}", n=n) for n in range(5_000)]
+    batch = [doc(f"i{n}", n=n) for n in range(2_500)]
     assert set(await documents.upsert("t", "items", batch)) == {Outcome.CREATED}
-    found = await documents.get_many("t", "items", [f"i{n}" for n in range(0, 10_000, 2)])
-    assert len(found) == 2_500
-    assert await documents.count("t", "items") == 5_000
+    found = await documents.get_many("t", "items", [f"i{n}" for n in range(0, 5_000, 2)])
+    assert len(found) == 1_250
+    assert await documents.count("t", "items") == 2_500
 
 
 async def test_sqlite_keeps_its_documents_and_numbers_between_openings(tmp_path: Path, clock: FixedClock) -> None:

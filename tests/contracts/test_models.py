@@ -15,7 +15,7 @@ from ray_app.catalog.pinned import Pinned
 from ray_app.catalog.shelf import Shelf
 from ray_app.clock import FixedClock
 from ray_app.events.schema import item_to_dict
-from ray_app.features.boards import Board, windows
+from ray_app.features.boards import Board, board
 from ray_app.features.view import Moment
 from ray_app.models.itemcf import ItemCF
 from ray_app.models.text import TextEmbedder
@@ -119,7 +119,7 @@ def shop(items: int, users: int, events: int, seed: int = 1) -> Shop:
     rows = drawn.integers(0, max(1, items), events).astype(np.int32)
     weights = np.full(events, 5, np.float32)
     history = Interactions(drawn.integers(0, max(1, users), events).astype(np.int32), rows, at, weights, users, items)
-    return Shop(made.pin(), history, Board(windows(rows, at, weights, NOW, items)))
+    return Shop(made.pin(), history, board((rows, at, weights), NOW, items, 7 * 86400))
 
 
 def visitor(*recent: int) -> Visitor:

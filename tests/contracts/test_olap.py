@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import re
 from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -57,6 +59,29 @@ async def test_a_repeated_event_is_one_row_in_deduplicated_reads(olap: Olap) -> 
     for _ in range(2):
         await olap.insert("behaviors", BEHAVIOR, [("t", "e1", "u:1", "i1", "click", 1.0, None, 1, 2)])
     assert await olap.query("SELECT count() AS n FROM behaviors FINAL") == [{"n": 1}]
+
+
+async def test_two_tenants_may_have_the_same_event_id(olap: Olap) -> None:
+    for tenant in ("shop", "shop-2", "shop"):
+        await olap.insert("behaviors", BEHAVIOR, [(tenant, "e1", "u:1", "i1", "click", 1.0, None, 1, 2)])
+    found = await olap.query("SELECT tenant, count() AS n FROM behaviors FINAL GROUP BY tenant ORDER BY tenant")
+    assert found == [{"tenant": "shop", "n": 1}, {"tenant": "shop-2", "n": 1}]
+
+
+async def test_the_peer_says_its_version(olap: Olap, capsys: pytest.CaptureFixture[str]) -> None:
+    version = await olap.version()
+    with capsys.disabled():
+        print(f"\nanalytics: {version}")
+    assert re.fullmatch(r"ClickHouse \d+\.\d+\..*", version)
+
+
+async def test_user_and_password_of_the_url_go_along(clickhouse_url: str) -> None:
+    opened = Olap(clickhouse_url.replace("//", "//me:p%40ss%2F1@"))
+    await opened.query("SELECT 1")
+    assert opened._client is not None
+    sent = opened._client.headers["Authorization"].removeprefix("Basic ")
+    assert base64.b64decode(sent) == b"me:p@ss/1"
+    await opened.close()
 
 
 @pytest.mark.parametrize(

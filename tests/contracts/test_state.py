@@ -1,22 +1,65 @@
-"""What our code relies on in Redis and its client: shapes of answers, atomic scripts, streams, data after kill -9."""
+"""What our code relies on in Redis and its client: shapes of answers, atomic scripts, streams, data after kill -9.
+
+The embedded server, Debian's, and Debian's behind a Sentinel with passwords; the served ones in database 2.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+import re
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 import redis.exceptions
 
+from ray_app.config import without_password
+from ray_app.errors import InvalidSettings
+from ray_app.stores.redis import connect
+from tests.services.redis import DEBIAN, EMBEDDED, RedisPeer
+from tests.services.sentinel import SentinelSet
+
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
+NEVER_S = 3600.0
+PASSWORD = "p@ss/w:rd?"
+
+
+class Peer(Protocol):
+    url: str
+
+    def start(self) -> None: ...
+    def kill(self) -> None: ...
+
+
+class Master:
+    """What a client sees of a set behind a Sentinel that does not replace the master."""
+
+    def __init__(self, servers: SentinelSet) -> None:
+        self._servers, self.url = servers, servers.url
+        self.start, self.kill = servers.start, servers.first.kill
+
+
+@pytest.fixture(scope="module", params=["embedded", "served", "sentinel"])
+def peer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peer]:
+    folder = tmp_path_factory.mktemp(f"redis-{request.param}")
+    if request.param == "sentinel":
+        servers = SentinelSet(folder, DEBIAN, NEVER_S, PASSWORD)
+        yield Master(servers)
+        servers.kill()
+        return
+    served = request.param == "served"
+    server = RedisPeer(folder, DEBIAN if served else EMBEDDED, database=2 if served else 0)
+    yield server
+    server.kill()
+
 
 @pytest.fixture
-async def client(redis_url: str) -> AsyncIterator[Redis]:
-    from ray_app.stores.redis import connect
-
-    client = connect(redis_url)
+async def client(peer: Peer) -> AsyncIterator[Redis]:
+    """Of a running, empty server, also when the test before killed it."""
+    peer.start()
+    client = connect(peer.url)
+    await client.flushall()
     yield client
     await client.aclose()
 
@@ -63,32 +106,39 @@ async def test_a_stream_is_read_from_an_id_on_and_trimmed_by_its_oldest(client: 
     assert await client.xread({"s": ids[4]}) == []
 
 
-async def test_only_commands_of_redis_6_2_are_there(client: Redis) -> None:
-    assert (await client.info("server"))["redis_version"].startswith("6.2.")
+async def test_the_peer_is_recent_enough(client: Redis, peer: Peer, capsys: pytest.CaptureFixture[str]) -> None:
+    version = (await client.info("server"))["redis_version"]
+    with capsys.disabled():
+        print(f"\nstate: redis-server {version} at {without_password(peer.url)}")
+    assert tuple(int(part) for part in version.split(".")[:2]) >= (6, 2)
 
 
-async def test_a_transaction_is_there_whole_or_not_at_all_after_kill_9(client: Redis, redis_server: Any) -> None:
+async def test_what_is_written_lies_in_the_database_of_the_url(client: Redis, peer: Peer) -> None:
+    await client.set("lemo:a", 1)
+    database = re.search(r"/(\d)(\?.*)?$", peer.url)
+    assert database
+    assert set(await client.info("keyspace")) == {f"db{database[1]}"}
+
+
+async def test_a_transaction_is_there_whole_or_not_at_all_after_kill_9(client: Redis, peer: Peer) -> None:
     """With fsync every second a busy disk may cost the last two: flows then find an older position and replay."""
     pipe: Any = client.pipeline(transaction=True)
     for n in range(1000):
         pipe.set(f"k{n}", n)
     await pipe.execute()
-    redis_server.kill()
-    redis_server.start()
+    peer.kill()
+    peer.start()
     assert await client.dbsize() in (0, 1000)  # the same client, over a new connection
 
 
-async def test_a_server_that_is_away_is_an_error_at_once_and_not_a_hang(client: Redis, redis_server: Any) -> None:
+async def test_a_server_that_is_away_is_an_error_at_once_and_not_a_hang(client: Redis, peer: Peer) -> None:
     await client.ping()
-    redis_server.stop()
+    peer.kill()
     with pytest.raises(redis.exceptions.ConnectionError):
         await client.ping()
 
 
-@pytest.mark.parametrize("url", ["http://localhost", "localhost:6379", "", "redis+cluster://localhost:6379"])
-def test_what_is_no_url_of_a_single_redis_is_refused(url: str) -> None:
-    from ray_app.errors import InvalidSettings
-    from ray_app.stores.redis import connect
-
+@pytest.mark.parametrize("url", ["http://localhost", "localhost:6379", "", "sentinel://localhost:26379"])
+def test_what_is_no_url_of_a_redis_is_refused(url: str) -> None:
     with pytest.raises(InvalidSettings, match="redis://"):
         connect(url)

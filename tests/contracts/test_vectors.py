@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
+import uuid
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ray_app.stores.base import Vectors
+from ray_app.errors import InvalidField, NotFound
+from ray_app.stores.base import LIVE, Vectors
+from ray_app.stores.milvus import MilvusVectors
 from ray_app.stores.sqlite_faiss import SqliteVectors
 from ray_app.types import Matrix, Rows
 
-ADAPTERS: dict[str, Callable[[Path], Vectors]] = {"sqlite": lambda folder: SqliteVectors(folder / "vectors.db")}
+ADAPTERS = ("sqlite", "milvus")
 
 
 @pytest.fixture(params=ADAPTERS)
-async def vectors(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Vectors]:
-    opened = ADAPTERS[request.param](tmp_path)
-    yield opened
-    await opened.close()
+async def open_vectors(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Callable[[], Vectors]]:
+    """Every call opens the same vectors once more, as another process would."""
+    opened: list[Vectors] = []
+    url = request.getfixturevalue("milvus_url") if request.param == "milvus" else ""
+    prefix = f"lemo-{uuid.uuid4().hex[:8]}"
+
+    def call() -> Vectors:
+        opened.append(MilvusVectors(url, prefix) if url else SqliteVectors(tmp_path / "vectors.db"))
+        return opened[-1]
+
+    yield call
+    await asyncio.gather(*(o.close() for o in opened))
+
+
+@pytest.fixture
+def vectors(open_vectors: Callable[[], Vectors]) -> Vectors:
+    return open_vectors()
 
 
 def rows(*values: int) -> Rows:
@@ -112,14 +129,117 @@ async def test_tenants_and_spaces_are_apart_and_a_space_is_dropped_alone(vectors
     assert (await vectors.load("u", "v1"))[1].shape == (2, 16)
 
 
-async def test_sqlite_shows_the_writes_of_another_process(tmp_path: Path) -> None:
-    """Two objects stand for two processes: nothing but the file is between them."""
-    reader, writer, given = SqliteVectors(tmp_path / "v.db"), SqliteVectors(tmp_path / "v.db"), unit(4)
+async def test_another_process_sees_what_was_written(open_vectors: Callable[[], Vectors]) -> None:
+    """Two objects stand for two processes: nothing but the store is between them."""
+    reader, writer, given = open_vectors(), open_vectors(), unit(4)
     await writer.upsert("t", "v1", rows(0, 1), given[:2])
     assert (await reader.search("t", "v1", given[0], 1))[0].tolist() == [0]
     await writer.upsert("t", "v1", rows(2, 3), given[2:])
     assert (await reader.search("t", "v1", given[3], 1))[0].tolist() == [3]
     await writer.drop("t", "v1")
     assert (await reader.search("t", "v1", given[3], 1))[0].tolist() == []
-    await reader.close()
-    await writer.close()
+    await reader.upsert("t", "v1", rows(5), given[:1])
+    await writer.upsert("t", "v1", rows(6), given[1:2])
+    assert (await reader.load("t", "v1"))[0].tolist() == [5, 6]
+
+
+async def test_the_first_writers_of_a_space_do_not_meet(open_vectors: Callable[[], Vectors]) -> None:
+    several, given = [open_vectors() for _ in range(4)], unit(8)
+    await asyncio.gather(*(v.upsert("t", "v1", rows(k, k + 4), given[[k, k + 4]]) for k, v in enumerate(several)))
+    held, matrix = await several[0].load("t", "v1")
+    assert held.tolist() == list(range(8))
+    assert np.array_equal(matrix, given)
+
+
+async def test_of_a_row_that_comes_twice_the_later_stays(vectors: Vectors) -> None:
+    given = unit(3)
+    await vectors.upsert("t", "v1", rows(7, 1, 7), given)
+    held, matrix = await vectors.load("t", "v1")
+    assert held.tolist() == [1, 7]
+    assert np.array_equal(matrix, given[1:])
+
+
+async def test_nothing_is_written_and_nothing_deleted(vectors: Vectors) -> None:
+    await vectors.upsert("t", "v1", rows(), unit(0))
+    await vectors.delete("t", "v1", rows(3))
+    await vectors.drop("t", "v1")
+    assert not len((await vectors.load("t", "v1"))[0])
+
+
+async def test_a_large_space_comes_whole(vectors: Vectors) -> None:
+    given = unit(20_000, size=4)
+    await vectors.upsert("my-shop", "v1", np.arange(20_000, dtype=np.int32), given)
+    held, matrix = await vectors.load("my-shop", "v1")
+    assert np.array_equal(held, np.arange(20_000))
+    assert np.array_equal(matrix, given)
+
+
+@pytest.mark.parametrize("share", [0.999, 0.9, 0.5])
+async def test_a_large_mask_leaves_as_many_as_asked_for(vectors: Vectors, share: float) -> None:
+    """Also when the best are the ones that are not allowed."""
+    given = unit(10_000)
+    await vectors.upsert("t", "v1", np.arange(10_000, dtype=np.int32), given)
+    exact = given @ given[7]
+    allowed = np.ones(10_000, np.bool_)
+    allowed[np.argsort(-exact)[: round(10_000 * (1 - share))]] = False
+    found, scores = await vectors.search("t", "v1", given[7], 50, allowed)
+    assert np.allclose(scores, np.sort(exact[allowed])[::-1][:50], atol=1e-6)
+    assert allowed[found].all()
+
+
+async def test_live_names_the_promoted_space(vectors: Vectors) -> None:
+    given = unit(2)
+    await vectors.upsert("my-shop", "v1", rows(0), given[:1])
+    await vectors.upsert("my-shop", "v2", rows(1, 2), unit(2, size=8))
+    await vectors.upsert("my-shop-2", "v1", rows(9), given[:1])
+    assert not len((await vectors.load("my-shop", LIVE))[0])
+    await vectors.promote("my-shop", "v1")
+    assert (await vectors.load("my-shop", LIVE))[0].tolist() == [0]
+    assert (await vectors.search("my-shop", LIVE, given[0], 3))[0].tolist() == [0]
+    await vectors.promote("my-shop", "v2")
+    await vectors.promote("my-shop", "v2")
+    assert (await vectors.load("my-shop", LIVE))[1].shape == (2, 8)
+    assert not len((await vectors.load("my-shop-2", LIVE))[0]), "the other tenant promoted nothing"
+    await vectors.drop("my-shop", "v1")
+    assert (await vectors.load("my-shop", LIVE))[0].tolist() == [1, 2]
+    await vectors.drop("my-shop", "v2")
+    assert not len((await vectors.load("my-shop", LIVE))[0])
+
+
+async def test_what_cannot_be_promoted(vectors: Vectors) -> None:
+    with pytest.raises(NotFound, match="v9"):
+        await vectors.promote("t", "v9")
+    for call in (vectors.promote("t", LIVE), vectors.drop("t", LIVE), vectors.upsert("t", LIVE, rows(1), unit(1))):
+        with pytest.raises(InvalidField, match="live"):
+            await call
+
+
+async def test_readers_of_the_live_space_see_no_gap_and_no_two_spaces(open_vectors: Callable[[], Vectors]) -> None:
+    """As an embedder goes live: written, promoted, the one before dropped."""
+    writer, reader, given = open_vectors(), open_vectors(), unit(2)
+    seen, done = [], asyncio.Event()
+
+    async def read() -> None:
+        while not done.is_set():
+            seen.append((await reader.search("t", LIVE, given[0], 5))[0].tolist())
+            seen.append((await reader.load("t", LIVE))[0].tolist())
+
+    reading = None
+    for k in range(12):
+        await writer.upsert("t", f"v{k}", rows(k, k + 100), given)
+        await writer.promote("t", f"v{k}")
+        reading = reading or asyncio.create_task(read())
+        if k:
+            await writer.drop("t", f"v{k - 1}")
+    done.set()
+    assert reading
+    await reading
+    assert len(seen) > 2
+    assert {tuple(sorted(s)) for s in seen} <= {(k, k + 100) for k in range(12)}
+
+
+async def test_the_peer_says_its_version(vectors: Vectors, capsys: pytest.CaptureFixture[str]) -> None:
+    version = await vectors.version()
+    with capsys.disabled():
+        print(f"\nvectors: {version}")
+    assert version.startswith(("SQLite 3.", "Milvus "))

@@ -13,6 +13,7 @@ from pathlib import Path
 from ray_app.events.base import Entry
 from ray_app.events.schema import behavior_entry, delete_entry, item_entry, slate_entry
 from ray_app.types import Behavior, Item, Placed, Reason, Slate
+from tests.crash.recount import IDS
 
 ORDERS = Path(__file__).parents[2] / "examples" / "retail" / "orders.csv.gz"
 SIZE = 5000 if os.environ.get("SOAK") else 140  # events of a test, before each is sent twice
@@ -43,9 +44,17 @@ def behaviors(tenant: str, n: int = SIZE, now: int = NOW) -> list[Behavior]:
                 user_id=row["CustomerID"],
                 value=float(row["UnitPrice"]),
                 scenario="home" if k % 3 else None,
+                request_id=_request_id(k),
             )
         )
     return found
+
+
+def _request_id(k: int) -> str | None:
+    """Of ours with arms, of ours without, made up, or none."""
+    arms = {"ranking": "new" if k % 8 else "old", "page": "long"} if k % 4 == 0 else {}
+    made = (IDS.make(f"{k // 20}", "feed", arms), IDS.make("1", "home"), "1.home.ffffffffffffffff", None)
+    return made[k % 4]
 
 
 def item_changes(tenant: str, n: int = SIZE) -> list[Entry]:

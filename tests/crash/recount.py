@@ -6,19 +6,31 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from ray_app.analytics import realtime
 from ray_app.catalog import changes
-from ray_app.config import Features
+from ray_app.config import Features, Metrics
 from ray_app.events.base import Logged
 from ray_app.events.schema import Deleted, read_behavior, read_item_event, read_slate
-from ray_app.features.hot import WEIGHTS
+from ray_app.features.hot import WEIGHTS, names
+from ray_app.recommend.request_id import RequestIds
+from ray_app.stores.base import Document, Documents
 from ray_app.types import Behavior
+from tests.crash.hyperloglog import hyperloglog
 
 if TYPE_CHECKING:
     from tests.crash.world import Stores
 
 Counts = dict[Any, Any]
 PREFIX = "lemo"
+SECRET = b"k" * 32
+IDS = RequestIds(SECRET)
+METRICS = Metrics(lateness_s=2 * 86400, minutes_keep_s=10**10, hours_keep_s=10**10, days_keep_s=10**10)  # long past
 FEATURES = Features(recent_items=1000, seen_items=20_000)  # so many that nothing is trimmed
+
+
+async def keep_secret(documents: Documents) -> None:
+    """So that members that are made by the wiring know the request ids of the tests for theirs."""
+    await documents.upsert("system", "secret-request_id", [Document("0", 0, {"hex": SECRET.hex()})])
 
 
 def first_of_each(log: Iterable[Logged]) -> list[tuple[int, Behavior]]:
@@ -34,7 +46,7 @@ def hot(log: Iterable[Logged]) -> Counts:
     sums: dict[tuple[str, int], dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for appended_at, b in first_of_each(log):
         if b.type in WEIGHTS and appended_at - b.occurred_at <= FEATURES.hot_keep_s * 1000:
-            for scenario in filter(None, ("-", b.scenario)):
+            for scenario in names(b.scenario):
                 sums[scenario, b.occurred_at // 300_000][b.item_id] += WEIGHTS[b.type]
     return {k: dict(v) for k, v in sums.items()}
 
@@ -42,8 +54,46 @@ def hot(log: Iterable[Logged]) -> Counts:
 async def hot_held(stores: Stores) -> Counts:
     found: Counts = {}
     async for key in stores.redis.scan_iter(f"{PREFIX}:hot:{stores.tenant}:*", count=1000):
-        scenario, bucket = key.decode().split(":")[3:]
+        scenario, bucket = key.decode().split(":")[-2:]
         found[scenario, int(bucket)] = {i.decode(): int(n) for i, n in (await stores.redis.hgetall(key)).items()}
+    return found
+
+
+def metrics(log: Iterable[Logged]) -> Counts:
+    """Counts by the rest of the key, and the registers of the HyperLogLog of visitors."""
+    counts: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    users: dict[str, dict[int, int]] = defaultdict(dict)
+    for appended_at, b in first_of_each(log):
+        shown = IDS.read(b.request_id or "")
+        scenario, arms = (shown.scenario, shown.arms) if shown else (b.scenario, {})
+        late = appended_at - b.occurred_at > METRICS.lateness_s * 1000
+        at = appended_at if late else b.occurred_at
+        field = (
+            "late" if late else {"impression": "impressions", "click": "clicks", "purchase": "conversions"}.get(b.type)
+        )
+        for window, size_s in realtime.WINDOWS.items():
+            for s in filter(None, ("-", scenario)):
+                for arm in ("-", *(f"{e}={a}" for e, a in arms.items())):
+                    name = realtime.key("", window, at // (size_s * 1000), realtime.Slot(b.tenant, s, arm))
+                    if field:
+                        counts[name][field] += 1
+                    if not late:
+                        register, rank = hyperloglog(b.visitor)
+                        users[name][register] = max(rank, users[name].get(register, 0))
+    return {name: (dict(counts.get(name, {})), users.get(name, {})) for name in {*counts, *users}}
+
+
+async def metrics_held(stores: Stores) -> Counts:
+    found: Counts = {}
+    async for one in stores.redis.scan_iter(f"{PREFIX}:metrics:{stores.tenant}:*", count=1000):
+        name = one.decode().removesuffix(":users")
+        counts = {f.decode(): int(n) for f, n in (await stores.redis.hgetall(name)).items()}
+        registers = {}
+        if await stores.redis.exists(realtime.users_key(name)):
+            registers = dict(
+                enumerate(await stores.redis.execute_command("PFDEBUG", "GETREG", realtime.users_key(name)))
+            )
+        found[name.removeprefix(PREFIX)] = counts, {r: rank for r, rank in registers.items() if rank}
     return found
 
 
@@ -130,7 +180,8 @@ async def items_held(stores: Stores) -> Counts:
     return {i: (version, title) for i, (_, version, title) in kept.items()}
 
 
-WANTED = {"items": items, "behaviors": behaviors, "slates": slates, "hot": hot, "profile": profile}
+WANTED = {"items": items, "behaviors": behaviors, "slates": slates, "hot": hot, "metrics": metrics, "profile": profile}
 HELD = {
-    "items": items_held, "behaviors": behaviors_held, "slates": slates_held, "hot": hot_held, "profile": profile_held,
+    "items": items_held, "behaviors": behaviors_held, "slates": slates_held, "hot": hot_held, "metrics": metrics_held,
+    "profile": profile_held,
 }  # fmt: skip

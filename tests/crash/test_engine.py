@@ -23,9 +23,11 @@ from ray_app.config import Events, Features, Settings, Stores, Streams
 from ray_app.events.base import Appended
 from ray_app.events.schema import behavior_entry
 from ray_app.streams.applied import wait_applied
+from ray_app.streams.control import Control
 from ray_app.streams.engine import Engine, Runnable
 from ray_app.streams.flow import Batch, Flow
 from ray_app.streams.partitions import Leases
+from ray_app.streams.places import Places
 from ray_app.streams.state import Op
 from tests.crash import recount
 from tests.crash import world as worlds
@@ -35,7 +37,7 @@ from tests.crash.world import PARTITIONS, TOPIC, World, loop_of
 if TYPE_CHECKING:
     from tests.conftest import RedisServer
 
-FLOWS = ("behaviors", "hot", "profile")
+FLOWS = ("behaviors", "hot", "metrics", "profile")
 LEASE_S = 0.5
 PROGRAM = Path(__file__).parent / "member.py"
 
@@ -74,6 +76,7 @@ class Cluster:
             events=Events(partitions=PARTITIONS),
             streams=Streams(flows=FLOWS, batch=20, lease_s=LEASE_S),
             features=Features(recent_items=1000, seen_items=20_000),
+            metrics=recount.METRICS,
         )
         self.world = wiring.world(self.settings)
         w = self.world
@@ -89,6 +92,7 @@ class Cluster:
             "LEMO_DATA": str(s.data), "LEMO_STORES_REDIS_URL": str(s.stores.redis_url),
             "LEMO_STORES_CLICKHOUSE_URL": str(s.stores.clickhouse_url), "LEMO_EVENTS_PARTITIONS": str(PARTITIONS),
             "LEMO_STREAMS_FLOWS": ",".join(FLOWS), "LEMO_STREAMS_BATCH": "20", "LEMO_STREAMS_LEASE_S": str(LEASE_S),
+            **{f"LEMO_METRICS_{name.upper()}": str(value) for name, value in recount.METRICS},
             "LEMO_FEATURES_RECENT_ITEMS": "1000", "LEMO_FEATURES_SEEN_ITEMS": "20000", "LEMO_LOGS_LEVEL": "ERROR",
         }  # fmt: skip
         member = Member(subprocess.Popen([sys.executable, str(PROGRAM)], stdin=subprocess.PIPE, env=env))
@@ -104,7 +108,7 @@ class Cluster:
 
     async def owners(self) -> set[bytes]:
         """Members with a partition of any flow; empty while one has none."""
-        keys = [f"lemo:lease:{f}:{p}" for f in FLOWS for p in range(PARTITIONS)]
+        keys = [f"lemo:lease:{f}:{self.topic}:{p}" for f in FLOWS for p in range(PARTITIONS)]
         found = await self.world.redis.mget(keys)
         return set() if None in found else set(found)
 
@@ -122,6 +126,7 @@ class Cluster:
 @pytest.fixture
 async def cluster(tmp_path: Path, redis_url: str, clickhouse_url: str) -> AsyncIterator[Cluster]:
     opened = Cluster(tmp_path, redis_url, clickhouse_url)
+    await recount.keep_secret(opened.world.documents)
     yield opened
     await opened.close()
 
@@ -166,7 +171,7 @@ class Wrapped:
     """A flow in which `before` runs at the beginning of each flush."""
 
     def __init__(self, flow: Flow, before: Callable[[Batch], None]) -> None:
-        self.name, self.topic, self.linger_s = flow.name, flow.topic, flow.linger_s
+        self.name, self.topics, self.linger_s = flow.name, flow.topics, flow.linger_s
         self._flow, self._before = flow, before
 
     async def flush(self, batch: Batch) -> Sequence[Op]:
@@ -174,10 +179,13 @@ class Wrapped:
         return await self._flow.flush(batch)
 
 
-def runnable(world: World, flow: str, member: str, before: Callable[[Batch], None] = lambda batch: None) -> Runnable:
-    stores = world.open()
-    loop = loop_of(stores, Wrapped(stores.flow(flow), before))
-    return Runnable(loop, Leases(stores.redis, "lemo", flow, member, LEASE_S, SystemClock()), stores.close)
+async def runnable(world: World, flow: str, member: str, before: Callable[[Batch], None]) -> Runnable:
+    stores, clock = world.open(), SystemClock()
+    made = Wrapped(stores.flow(flow), before)
+    leases = Leases(stores.redis, "lemo", flow, member, LEASE_S, clock)
+    control = Control(stores.redis, "lemo")
+    places = Places(stores.log, made.topics, clock)
+    return Runnable(loop_of(stores, made), places, leases, control, 0, stores.close)
 
 
 @contextmanager
@@ -208,7 +216,7 @@ async def behind(world: World, flow: str) -> set[int]:
     """Partitions that the flow has not read to their end."""
     state = loop_of(world.stores, world.stores.flow(flow)).state
     ends = {p: await world.stores.log.end(TOPIC, p) for p in range(PARTITIONS)}
-    return {p for p, end in ends.items() if await state.position(TOPIC, p) < end}
+    return {p for p, end in ends.items() if await state.position((TOPIC, p)) < end}
 
 
 async def test_a_flow_that_fails_holds_back_one_partition_and_keeps_its_place(world: World) -> None:

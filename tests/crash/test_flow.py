@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 
 from ray_app.events.base import Entry
 from ray_app.streams.state import SCRIPT
-from tests.crash.events import BROKEN, entries
+from tests.crash.events import BROKEN, NOW, entries
 from tests.crash.world import FLOWS, GAPS, PARTITIONS, TOPIC, Abort, Dies, Sleeps, World
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ async def test_a_crash_and_a_woken_zombie_change_no_count(open_world: Open, flow
 
 
 @pytest.mark.parametrize("gap", GAPS[:-1])
-@pytest.mark.parametrize("flow", ["hot", "profile"])
+@pytest.mark.parametrize("flow", ["hot", "metrics", "profile"])
 async def test_without_the_guard_a_zombie_counts_twice(open_world: Open, flow: str, gap: str) -> None:
     """That the other tests can fail: after the last step alone there is nothing left to guard."""
     world = open_world(flow)
@@ -88,7 +88,8 @@ async def test_what_cannot_be_read_is_kept_with_its_reason_and_the_flow_goes_on(
     found = orjson.loads(letter.body)
     assert base64.b64decode(found.pop("body")) == BROKEN.body
     assert "JSONDecodeError" in found.pop("why")
-    assert found == {"flow": flow, "topic": TOPIC, "partition": at.partition, "position": at.position}
+    place = {"topic": TOPIC, "partition": at.partition, "position": at.position}
+    assert found == {"flow": flow, **place, "appended_at": NOW, "key": BROKEN.key}
     assert await world.held() == await world.wanted()
     assert await world.lags() == NO_LAG
 
@@ -100,7 +101,7 @@ async def test_a_field_of_a_wrong_type_stops_no_flow(open_world: Open, flow: str
     sent = entries(flow, world.stores.tenant)[:40]
     event = orjson.loads(sent[0].body)
     inner, name = (event["item"], "version") if flow == "items" else (event, "answered_at")
-    name = "occurred_at" if flow in ("behaviors", "hot", "profile") else name
+    name = "occurred_at" if flow in ("behaviors", "hot", "metrics", "profile") else name
     wrong = []
     for value in ("yesterday", None, 1.5, -1, 2**60, [1]):
         inner[name] = value
@@ -129,7 +130,7 @@ async def test_an_id_repeated_within_the_window_counts_once_however_the_batches_
     assert await world.held() == await world.wanted()
 
 
-@pytest.mark.parametrize("flow", ["hot", "profile", "items"])
+@pytest.mark.parametrize("flow", ["hot", "metrics", "profile", "items"])
 async def test_a_redis_that_went_back_catches_up(open_world: Open, redis_server: RedisServer, flow: str) -> None:
     world = open_world(flow)
     sent = entries(flow, world.stores.tenant)

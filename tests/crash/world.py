@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray_app.clock import FixedClock
+from ray_app.config import Events, Settings
 from ray_app.config import Stores as StoreSettings
-from ray_app.events.base import Entry, Logged
+from ray_app.events.base import Entry, Logged, Topics
 from ray_app.events.sqlite import SqliteLog
 from ray_app.flows.behaviors import Behaviors
 from ray_app.flows.hot import Hot
 from ray_app.flows.items import Items
+from ray_app.flows.metrics import Metrics
 from ray_app.flows.profile import ProfileFlow
 from ray_app.flows.slates import Slates
+from ray_app.recommend.request_id import Shown
 from ray_app.stores.olap import Olap
 from ray_app.stores.redis import connect
 from ray_app.stores.sqlite import SqliteDocuments
@@ -26,7 +29,7 @@ from ray_app.stores.sqlite_faiss import SqliteVectors
 from ray_app.streams.flow import Flow, Loop
 from ray_app.streams.state import SCRIPT, State
 from tests.crash.events import BROKEN, NOW
-from tests.crash.recount import FEATURES, HELD, PREFIX, WANTED
+from tests.crash.recount import FEATURES, HELD, IDS, METRICS, PREFIX, WANTED
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -34,9 +37,10 @@ if TYPE_CHECKING:
     from ray_app.models.base import Embedder
 
 GAPS = ("read", "flushed", "buried", "advanced", "told")
-FLOWS = ("items", "behaviors", "slates", "hot", "profile")
+FLOWS = ("items", "behaviors", "slates", "hot", "metrics", "profile")
 PARTITIONS, BATCH, WINDOW_S = 4, 30, 600  # a batch is small beside what is sent, so that gaps lie in its middle
 TOPIC = "events"
+TOPICS = Topics((TOPIC,))
 Hook = Callable[[str], Awaitable[None]]
 
 
@@ -74,6 +78,15 @@ class Sleeps(Dies):
         self._woken.set()
 
 
+def _settings() -> Settings:
+    """Of the items flow."""
+    return Settings(events=Events(item_topics=(TOPIC,)), stores=StoreSettings(redis_prefix=PREFIX))
+
+
+async def _request_ids() -> Callable[[str], Shown | None]:
+    return IDS.read
+
+
 async def _no_embedder(tenant: str) -> Embedder | None:
     return None
 
@@ -98,13 +111,12 @@ class Stores:
 
     def flow(self, name: str) -> Flow:
         flows: dict[str, Callable[[], Flow]] = {
-            "items": lambda: Items(
-                TOPIC, StoreSettings(redis_prefix=PREFIX), self.documents, self.vectors, _no_embedder
-            ),
-            "behaviors": lambda: Behaviors(TOPIC, self.olap),
-            "slates": lambda: Slates(TOPIC, self.olap),
-            "hot": lambda: Hot(TOPIC, PREFIX, FEATURES),
-            "profile": lambda: ProfileFlow(TOPIC, PREFIX, FEATURES),
+            "items": lambda: Items(_settings(), self.documents, self.vectors, _no_embedder),
+            "behaviors": lambda: Behaviors(TOPICS, self.olap),
+            "slates": lambda: Slates(TOPICS, self.olap),
+            "hot": lambda: Hot(TOPICS, PREFIX, FEATURES),
+            "metrics": lambda: Metrics(TOPICS, PREFIX, METRICS, _request_ids),
+            "profile": lambda: ProfileFlow(TOPICS, PREFIX, FEATURES),
         }
         return flows[name]()
 
@@ -125,12 +137,12 @@ class Member:
         """Steps until nothing is left in any partition."""
         for p in range(PARTITIONS):
             if p not in self._positions:
-                self._positions[p] = await self.loop.state.position(TOPIC, p)
+                self._positions[p] = await self.loop.state.position((TOPIC, p))
         moved = True
         while moved:
             moved = False
             for p, at in list(self._positions.items()):
-                self._positions[p] = await self.loop.step(p, at, BATCH, 0.0)
+                self._positions[p] = await self.loop.step((TOPIC, p), at, BATCH)
                 moved |= self._positions[p] != at
 
     def forget(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pytest
 
@@ -38,6 +38,8 @@ def shown(default: object) -> str:
     """A default as the document writes it."""
     if default is None:
         return "none"
+    if isinstance(default, Mapping):
+        default = tuple(f"{name}={value}" for name, value in default.items())
     return f"`{','.join(default) if isinstance(default, tuple) else default}`"
 
 

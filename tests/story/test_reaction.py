@@ -128,7 +128,8 @@ async def test_a_repeated_event_id_counts_as_accepted_and_has_no_second_effect(n
         return hot == {b"tea-5": b"5"} and rows == [{"n": 1}]
 
     await within(5.0, once_everywhere)
-    assert await redis.hgetall(f"lemo:profile:{tenant}:u:gina:purchases") == {b"tea-5": b"1"}
+    prefix = new_shop.app.prefixes.of("profile")
+    assert await redis.hgetall(f"{prefix}:profile:{tenant}:u:gina:purchases") == {b"tea-5": b"1"}
 
 
 async def test_the_operator_pins_and_hides(new_shop: Shop) -> None:

@@ -57,8 +57,8 @@ def visitor(recent: Sequence[int] = (), seen: Sequence[int] = (), **fields: Any)
 
 
 def board(hot: Sequence[float]) -> Board:
-    """The same sums in every window."""
-    return Board(np.tile(np.asarray(hot, np.float32), (len(DAYS), 1)))
+    """The same sums in every window, and as the hot score."""
+    return Board(np.tile(np.asarray(hot, np.float32), (len(DAYS), 1)), np.asarray(hot, np.float32))
 
 
 def moment(state: Pinned, hot: Sequence[float] = ()) -> Moment:

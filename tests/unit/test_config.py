@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from ray_app.config import Settings, load
+from ray_app.config import BehaviorType, Settings, load
 from ray_app.errors import InvalidSettings
+from ray_app.types import BEHAVIOR_TYPES
 
 
 def of(settings: Settings, key: str) -> Any:
@@ -39,6 +40,9 @@ def test_without_anything_a_laptop_works() -> None:
         ("LEMO_STREAMS_LEASE_S", "1.5", "streams.lease_s", 1.5),
         ("LEMO_STREAMS_FLOWS", "hot,profile", "streams.flows", ("hot", "profile")),
         ("LEMO_LOGS_LEVEL", "DEBUG", "logs.level", "DEBUG"),
+        ("LEMO_FEATURES_HOT_WEIGHTS", "click=1, purchase=2", "features.hot_weights", {"click": 1, "purchase": 2}),
+        ("LEMO_EVENTS_ITEM_TOPICS", "a, b-items", "events.item_topics", ("a", "b-items")),
+        ("LEMO_EVENTS_TENANT_TOPICS", "", "events.tenant_topics", ""),
         ("LEMO_SERVING_MAX_BODY_BYTES", "2048", "serving.max_body_bytes", 2048),
     ],
 )
@@ -119,3 +123,25 @@ def test_settings_do_not_change() -> None:
 def test_what_could_not_run_is_refused_at_the_start(name: str, value: str) -> None:
     with pytest.raises(InvalidSettings):
         load({name: value})
+
+
+@pytest.mark.parametrize(
+    "value", ["", "click", "click=", "click=x", "click=-1", "click=1001", "clack=1", "click=1,click=2", "click=1=2"]
+)
+def test_a_table_that_is_none_is_refused_with_its_key(value: str) -> None:
+    with pytest.raises(InvalidSettings, match=r"features\.hot_weights"):
+        load({"LEMO_FEATURES_HOT_WEIGHTS": value})
+
+
+@pytest.mark.parametrize("value", ["item-events", "{tenant}-{tenant}", "a b{tenant}", "{Tenant}"])
+def test_topics_of_tenants_need_a_place_for_the_tenant(value: str) -> None:
+    with pytest.raises(InvalidSettings, match=r"events\.tenant_topics"):
+        load({"LEMO_EVENTS_TENANT_TOPICS": value})
+
+
+def test_the_first_item_topic_is_the_one_that_we_write_to() -> None:
+    assert load({}).events.item_topic == "items-ingest"
+
+
+def test_weights_are_for_behaviours_of_every_type() -> None:
+    assert get_args(BehaviorType) == BEHAVIOR_TYPES

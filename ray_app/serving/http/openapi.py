@@ -68,7 +68,12 @@ BULK = _object(accepted=WHOLE, rejected=_list(REJECTED))
 ERROR = _object(
     code=WHOLE, reason=TEXT, message=TEXT, metadata={"type": "object"}, accepted=WHOLE, rejected=_list(REJECTED)
 )  # the last two where nothing of a bulk write was accepted
+WINDOW = _object(
+    since=WHOLE, impressions=WHOLE, clicks=WHOLE, conversions=WHOLE, users=WHOLE, late=WHOLE,
+    ctr={"type": ["number", "null"]},
+)  # fmt: skip
 ANSWERS = {
+    "read_realtime": _object(window=TEXT, scenario=TEXT, arm=TEXT, windows=_list(WINDOW)),
     "recommend": SLATE, "related": SLATE, "upsert_items": BULK, "track_behaviors": BULK, "upsert_users": BULK,
     "delete_item": BULK, "get_item": ITEM, "list_items": _object(items=_list(ITEM), next=TEXT), "get_user": USER,
     "list_scenarios": _object(scenarios=_list(SHOWN_SCENARIO)), "put_scenario": SHOWN_SCENARIO,

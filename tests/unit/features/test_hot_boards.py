@@ -11,12 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ray_app.config import Features
-from ray_app.events.base import Logged
+from ray_app.events.base import Logged, Topics
 from ray_app.events.schema import behavior_entry
 from ray_app.features import hot
-from ray_app.features.boards import DAYS, WEEK, Board, Boards, windows
+from ray_app.features.boards import DAYS, Boards, windows
+from ray_app.features.boards import board as made
 from ray_app.flows.hot import Hot
+from ray_app.flows.tally import Tally
 from ray_app.streams.flow import Batch
+from ray_app.streams.state import State
 from ray_app.types import BEHAVIOR_TYPES, Behavior, Matrix
 from tests.unit.make import DAY_MS, NOW, TENANT, behavior, board
 
@@ -25,17 +28,45 @@ if TYPE_CHECKING:
 
 SETTINGS = Features()
 BUCKET_MS = SETTINGS.hot_bucket_s * 1000
+PLACE = ("topic", 0)
 
 
-def test_a_behaviour_adds_its_weight_to_all_and_to_its_scenario() -> None:
+async def sums(redis: Redis) -> dict[str, dict[str, int]]:
+    """By the rest of the key."""
+    keys = [k async for k in redis.scan_iter("p:hot:*")]
+    return {k.decode().removeprefix("p:hot:"): {i.decode(): int(n) for i, n in (await redis.hgetall(k)).items()}
+            for k in keys}  # fmt: skip
+
+
+async def test_a_behaviour_adds_its_weight_to_all_and_to_its_scenario(redis: Redis) -> None:
     bucket = NOW // BUCKET_MS
-    assert list(hot.adds(behavior("e", "i", scenario="home"), 300)) == [("-", bucket, 5), ("home", bucket, 5)]
-    assert list(hot.adds(behavior("e", "i", type="click"), 300)) == [("-", bucket, 1)]
+    await write(redis, [behavior("e1", "i", scenario="home"), behavior("e2", "i", type="click")])
+    assert await sums(redis) == {f"t:-:{bucket}": {"i": 6}, f"t:home:{bucket}": {"i": 5}}
 
 
-@pytest.mark.parametrize("type", sorted(set(BEHAVIOR_TYPES) - set(hot.WEIGHTS)))
-def test_what_says_nothing_good_adds_nothing(type: str) -> None:
-    assert list(hot.adds(behavior("e", "i", type=type, scenario="home"), 300)) == []
+async def test_what_says_nothing_good_or_comes_too_late_adds_nothing(redis: Redis) -> None:
+    kinds = sorted(set(BEHAVIOR_TYPES) - set(hot.WEIGHTS))
+    late = behavior("e", "i", NOW - SETTINGS.hot_keep_s * 1000 - 1)
+    await write(redis, [late, *(behavior(f"e{t}", "i", type=t, scenario="home") for t in kinds)])
+    assert await sums(redis) == {}
+
+
+async def test_the_weights_are_those_of_the_settings(redis: Redis) -> None:
+    settings = Features(hot_weights={"impression": 2, "click": 0})
+    events = [behavior(t, "i", type=t) for t in ("impression", "click", "purchase")]
+    await write(redis, events, settings=settings)
+    assert await sums(redis) == {f"t:-:{NOW // BUCKET_MS}": {"i": 2}}
+
+
+@given(st.lists(st.tuples(st.sampled_from(["e1", "e2", "e3"]), st.integers(1, 5)), min_size=1, max_size=20))
+def test_a_tally_adds_up_by_target(events: list[tuple[str, int]]) -> None:
+    tally: Tally[str] = Tally()
+    for k, (target, by) in enumerate(events):
+        tally.add(target, by, behavior(f"{k}", "i"), NOW)
+    (found,) = tally.sums(lambda target: (target, ["a", "b"]))
+    assert found.keys == ["a", "b"]
+    assert sorted(found.targets) == sorted((t, 0, 1) for t in {t for t, _ in events})
+    assert [(found.targets[t][0], by) for t, by in zip(found.of, found.by, strict=True)] == events
 
 
 ages = st.one_of(st.integers(0, 40 * DAY_MS), st.sampled_from([d * DAY_MS + k for d in DAYS for k in (-1, 0, 1)]))
@@ -59,20 +90,28 @@ def test_a_board_covers_a_shelf_that_grew_or_is_older() -> None:
     assert held.covering(2).windows.shape == (len(DAYS), 2)
 
 
-def test_the_week_decides_and_the_month_breaks_ties() -> None:
-    sums = np.zeros((len(DAYS), 3), np.float32)
-    sums[WEEK], sums[-1] = [2, 2, 1], [5, 9, 100]
-    assert np.argsort(-Board(sums).hot).tolist() == [1, 0, 2]
+def test_the_score_halves_with_each_half_life() -> None:
+    rows, ages = np.array([0, 0, 1, 2], np.int32), np.array([0, 7, 14, -1]) * DAY_MS
+    weights = np.array([1, 4, 8, 5], np.float32)
+    found = made((rows, NOW - ages, weights), NOW, 4, 7 * 86400)
+    assert found.hot.tolist() == [3, 2, 5, 0]  # what comes from the future is no more than new
+    assert found.hottest.tolist() == [2, 0, 1]
 
 
-async def write(redis: Redis, events: Sequence[Behavior], now: int = NOW) -> None:
+def test_a_category_has_the_same_order_as_the_whole() -> None:
+    found, category = board([3, 1, 2, 0]), np.array([7, 7, 8, 7], np.int32)
+    assert found.hottest_of(category, 7).tolist() == [0, 1]
+    assert found.hottest_of(category, 9).tolist() == []
+
+
+async def write(redis: Redis, events: Sequence[Behavior], now: int = NOW, settings: Features = SETTINGS) -> None:
     """As the hot flow writes one batch."""
-    flow = Hot("topic", "p", SETTINGS)
-    logged = [Logged("topic", 0, k, now, "", behavior_entry(b).body) for k, b in enumerate(events)]
-    async with redis.pipeline(transaction=False) as pipe:
-        for op in await flow.flush(Batch(logged)):
-            pipe.execute_command(*op.command)
-        await pipe.execute()
+    state = State(redis, "p", "hot", 600)
+    start = await state.position(PLACE)
+    logged = [Logged(*PLACE, start + k, now, "", behavior_entry(b).body) for k, b in enumerate(events)]
+    ops = await Hot(Topics(("topic",)), "p", settings).flush(Batch(logged))
+    end = start + len(logged)
+    assert await state.advance(PLACE, (start, end), now, ops) == end
 
 
 def recount(events: Sequence[Behavior], rows: dict[str, int], n: int, now: int) -> Matrix:
@@ -96,7 +135,7 @@ def some(n: int, seed: int, prefix: str = "e") -> list[Behavior]:
 
 @pytest.fixture
 def boards(redis: Redis) -> Boards:
-    return Boards(redis, "p", SETTINGS)
+    return Boards(redis, lambda: "p", SETTINGS)
 
 
 ROWS = {f"i{k}": k for k in range(10)}  # i10 and i11 have not come to the shelf yet

@@ -79,7 +79,7 @@ def test_scores_are_a_logarithm_and_a_share_of_the_best(now: Moment) -> None:
 def test_popularity_is_by_window_and_a_trend_says_whether_the_shorter_one_runs_ahead() -> None:
     sums = np.zeros((len(DAYS), 4), np.float32)
     sums[0, 1], sums[1, 1] = 3, 3
-    seen = seen_by(visitor(), Moment(shelf(ITEMS).pin(), Board(sums), NOW), 0, 1)
+    seen = seen_by(visitor(), Moment(shelf(ITEMS).pin(), Board(sums, sums[0]), NOW), 0, 1)
     assert seen["hot_1d"] == pytest.approx([0, np.log(4)])
     assert seen["trend_1d_3d"] == pytest.approx([0, np.log(4) - np.log(2)])
     assert seen["trend_3d_7d"] == pytest.approx([0, np.log(4)])

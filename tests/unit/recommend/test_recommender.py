@@ -87,7 +87,7 @@ async def shop(documents: MemoryDocuments, redis: Redis, tmp_path: Path) -> Asyn
     )
     scenarios = Scenarios(documents, CLOCK)
     parts = Parts(
-        shelves, Boards(redis, "p", Features()), scenarios, lambda t: models, redis, "p", CLOCK, IDS,
+        shelves, Boards(redis, lambda: "p", Features()), scenarios, lambda t: models, redis, lambda: "p", CLOCK, IDS,
         lambda: f"u{next(made)}",
     )  # fmt: skip
     opened = Shop(redis, documents, parts)

@@ -148,10 +148,30 @@ def test_a_request_id_carries_its_scenario(unique: str, scenario: str) -> None:
     assert IDS.scenario_of(IDS.make(unique, scenario)) == scenario
 
 
+@given(st.dictionaries(st.text(max_size=12), st.text(max_size=12), max_size=3), st.text(max_size=30))
+def test_a_request_id_carries_its_arms_whatever_they_are_called(arms: dict[str, str], scenario: str) -> None:
+    made = IDS.make("u1", scenario, arms)
+    shown = IDS.read(made)
+    assert shown is not None
+    assert shown.scenario == scenario
+    assert shown.arms.items() <= arms.items()
+    if len(made.encode()) < 100:
+        assert shown.arms == arms
+
+
+def test_arms_that_make_a_request_id_longer_than_an_id_may_be_are_left_out() -> None:
+    arms = {f"experiment {k}": "an arm with a name" for k in range(20)}
+    made = IDS.make("u1" * 16, "home", arms)
+    shown = IDS.read(made)
+    assert 200 < len(made) <= 256
+    assert shown is not None
+    assert 0 < len(shown.arms) < 20
+
+
 FORGERIES: list[Callable[[str], str]] = [
     lambda id: "", lambda id: "...", lambda id: id + "0", lambda id: id[:-1], lambda id: "x" + id,
     lambda id: id.replace("home", "sold"), lambda id: id.rpartition(".")[0], lambda id: id.upper(),
-    lambda id: RequestIds(b"other").make("u1", "home"), lambda id: "u1.home.ü",
+    lambda id: RequestIds(b"other").make("u1", "home"), lambda id: "u1.home.ü", lambda id: f"u1~a=b{id[2:]}",
 ]  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import pytest
 from ray_app.catalog.pinned import Pinned
 from ray_app.catalog.scenario import HOME
 from ray_app.config import Features
-from ray_app.events.base import Logged
+from ray_app.events.base import Logged, Topics
 from ray_app.events.schema import behavior_entry
 from ray_app.features import profile
 from ray_app.features.boards import Boards
@@ -25,6 +25,7 @@ from ray_app.recommend.recall import recall
 from ray_app.recommend.visitor import as_visitor
 from ray_app.registry.watch import ITEM_CF
 from ray_app.streams.flow import Batch
+from ray_app.streams.state import State
 from ray_app.training.dataset import Example, examples, past
 from ray_app.training.history import History, from_columns, visitors_at
 from ray_app.types import Behavior
@@ -162,17 +163,16 @@ def test_behaviours_on_items_without_a_row_are_left_out() -> None:
 async def apply(redis: Redis, events: list[Behavior], now: int) -> None:
     """As the two flows write them."""
     logged = [Logged("topic", 0, k, now, "", behavior_entry(b).body) for k, b in enumerate(events)]
-    async with redis.pipeline(transaction=False) as pipe:
-        for flow in (Hot("topic", "p", Features()), ProfileFlow("topic", "p", Features())):
-            for op in await flow.flush(Batch(logged)):
-                pipe.execute_command(*op.command)
-        await pipe.execute()
+    topics = Topics(("topic",))
+    for flow in (Hot(topics, "p", Features()), ProfileFlow(topics, "p", Features())):
+        ops = await flow.flush(Batch(logged))
+        await State(redis, "p", flow.name, 600).advance(("topic", 0), (0, len(logged)), now, ops)
 
 
 async def test_training_sees_what_serving_sees_at_the_same_moment(redis: Redis, clock: FixedClock) -> None:
     before = [b for b in EVENTS if b.occurred_at < CUT]
     await apply(redis, before, CUT)
-    boards = Boards(redis, "p", Features())
+    boards = Boards(redis, lambda: "p", Features())
     await boards.refresh(TENANT, PINNED.rows, PINNED.n, CUT)
     moment = Moment(PINNED, boards.of(TENANT, PINNED.n), CUT)
     known = history(EVENTS, PINNED)

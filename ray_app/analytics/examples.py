@@ -1,0 +1,53 @@
+"""Training examples as named queries: what was shown, with the feature values as shown, and what followed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ray_app.stores.olap import Olap
+
+NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
+DAY_S = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Of which answers (ms, from `since` to before `until`), and how long after an answer a behaviour still counts for
+    it. Labels are whole where `until` lies at least a window back. `unconfirmed`: answers without impressions too."""
+
+    tenant: str
+    since: int
+    until: int
+    window_s: int = DAY_S
+    unconfirmed: bool = False
+
+
+def named(file: Path) -> dict[str, str]:
+    """The queries of a file by their names; the lines after a name say what it finds."""
+    parts = NAME.split(file.read_text())[1:]
+    return {name: sql.strip().rstrip(";") for name, sql in zip(parts[::2], parts[1::2], strict=True)}
+
+
+QUERIES: Mapping[str, str] = named(Path(__file__).parent / "examples.sql")
+
+
+async def examples(olap: Olap, asked: Asked) -> dict[str, Any]:
+    """The columns of the examples as arrays, by time: request_id, item_id, visitor, scenario, answered_at, position,
+    score, channels, features (float32 in the order of the view), arms and versions (JSON), confirmed, clicked,
+    converted, watch_time; {} when there are none. Raises Unavailable."""
+    parameters = {
+        "tenant": asked.tenant, "since": asked.since, "until": asked.until, "window_ms": asked.window_s * 1000,
+        "unconfirmed": int(asked.unconfirmed),
+    }  # fmt: skip
+    return await olap.columns(QUERIES["examples"], parameters)
+
+
+async def confirmed_answers(olap: Olap, asked: Asked) -> list[dict[str, Any]]:
+    """Per scenario how many answers there were, and how many of them were confirmed by an impression."""
+    parameters = {"tenant": asked.tenant, "since": asked.since, "until": asked.until}
+    return await olap.query(QUERIES["confirmed_answers"], parameters)

@@ -1,0 +1,84 @@
+-- name: examples
+-- One row for each item of an answer that its visitor has seen, as the client's impression says, with the feature values
+-- as they were shown and what the visitor did within the attribution window: clicked, converted, watch time.
+-- A behaviour that names an answer counts for that one alone; one that names none counts for the last answer before it
+-- that showed the item to the same visitor. Repeated events and repeated answers count once.
+-- Parameters: tenant; since, until (ms: of the answers); window_ms (from an answer on); unconfirmed (1: also answers
+-- for which no impression came at all).
+WITH
+  shown AS (
+    SELECT
+      request_id, visitor, scenario, answered_at, arms, versions,
+      JSONExtractString(placed, 'item_id') AS item_id,
+      toUInt16(number - 1) AS position,
+      JSONExtractFloat(placed, 'score') AS score,
+      JSONExtract(placed, 'channels', 'Array(String)') AS channels,
+      JSONExtract(placed, 'features', 'Array(Float32)') AS features
+    FROM (
+      SELECT request_id, visitor, scenario, answered_at, arms, versions, JSONExtractArrayRaw(items) AS list
+      FROM slates FINAL
+      WHERE tenant = {tenant:String} AND answered_at >= {since:Int64} AND answered_at < {until:Int64}
+    )
+    ARRAY JOIN list AS placed, arrayEnumerate(list) AS number
+  ),
+  done AS (
+    SELECT visitor, item_id, type, value, request_id, occurred_at
+    FROM behaviors FINAL
+    WHERE tenant = {tenant:String}
+      AND occurred_at >= {since:Int64} AND occurred_at < {until:Int64} + {window_ms:Int64}
+  ),
+  named AS (
+    SELECT s.request_id AS request_id, s.item_id AS item_id, b.type AS type, b.value AS value
+    FROM done AS b
+    INNER JOIN shown AS s ON b.request_id = s.request_id AND b.item_id = s.item_id
+    WHERE b.occurred_at >= s.answered_at AND b.occurred_at < s.answered_at + {window_ms:Int64}
+      AND (s.visitor = b.visitor OR s.visitor = '')
+  ),
+  kept AS (
+    SELECT
+      request_id, visitor, scenario, answered_at, arms, versions, item_id, position, score, channels, features,
+      (request_id, item_id) IN (SELECT request_id, item_id FROM named WHERE type = 'impression') AS confirmed
+    FROM shown
+    WHERE (request_id, item_id) IN (SELECT request_id, item_id FROM named WHERE type = 'impression')
+      OR ({unconfirmed:UInt8} = 1 AND request_id NOT IN (SELECT request_id FROM named WHERE type = 'impression'))
+  ),
+  unnamed AS (
+    SELECT k.request_id AS request_id, k.item_id AS item_id, b.type AS type, b.value AS value
+    FROM (SELECT visitor, item_id, type, value, occurred_at FROM done WHERE request_id = '') AS b
+    ASOF INNER JOIN (SELECT request_id, visitor, item_id, answered_at FROM kept WHERE visitor != '') AS k
+      ON b.visitor = k.visitor AND b.item_id = k.item_id AND b.occurred_at >= k.answered_at
+    WHERE b.occurred_at < k.answered_at + {window_ms:Int64}
+  ),
+  followed AS (
+    SELECT
+      request_id, item_id,
+      max(type = 'click') AS clicked,
+      max(type = 'purchase') AS converted,
+      sum(if(type = 'play', ifNull(value, 0), 0)) AS watch_time
+    FROM (SELECT request_id, item_id, type, value FROM named
+          UNION ALL
+          SELECT request_id, item_id, type, value FROM unnamed)
+    GROUP BY request_id, item_id
+  )
+SELECT
+  k.request_id AS request_id, k.item_id AS item_id, k.visitor AS visitor, k.scenario AS scenario,
+  k.answered_at AS answered_at, k.position AS position, k.score AS score, k.channels AS channels,
+  k.features AS features, k.arms AS arms, k.versions AS versions, k.confirmed AS confirmed,
+  f.clicked AS clicked, f.converted AS converted, f.watch_time AS watch_time
+FROM kept AS k
+LEFT JOIN followed AS f ON k.request_id = f.request_id AND k.item_id = f.item_id
+ORDER BY answered_at, request_id, position;
+
+-- name: confirmed_answers
+-- How many answers of each scenario were confirmed by at least one impression: a scenario whose clients send none has
+-- no examples. Parameters: tenant; since, until (ms: of the answers).
+SELECT
+  scenario,
+  count() AS answers,
+  countIf(request_id IN (
+    SELECT request_id FROM behaviors FINAL WHERE tenant = {tenant:String} AND type = 'impression'
+  )) AS confirmed
+FROM slates FINAL
+WHERE tenant = {tenant:String} AND answered_at >= {since:Int64} AND answered_at < {until:Int64}
+GROUP BY scenario
+ORDER BY scenario;

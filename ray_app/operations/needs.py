@@ -1,0 +1,43 @@
+"""What each role cannot do without a store: the words of `lemo check`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+LATER = "it waits; nothing is lost within the log's retention"
+
+GATEWAY = {
+    "documents": "no replica starts, and requests are refused (503): keys, scenarios and items lie there",
+    "state": "profiles are empty, hot lists and the catalogue stand still, and a write with `wait` is not confirmed",
+    "event log": "writes are refused (503), and answers are not kept for learning",
+    "vectors": "a replica that starts finds no similar items",
+    "blobs": "a replica that starts loads no model: hot and new items fill its answers",
+    "analytics": "recommending goes on; /ready names it as away",
+}
+FLOW = {
+    "event log": "it reads nothing",
+    "state": LATER,
+}
+SINKS = {
+    "items": {
+        "documents": LATER,
+        "vectors": LATER,
+        "blobs": "new items get no vectors where the embedder was not loaded before",
+    },
+    "behaviors": {"analytics": LATER},
+    "slates": {"analytics": LATER},
+}
+JOBS = {
+    "documents": "every job: tenants, items and versions lie there",
+    "analytics": "similarity and train: the history lies there",
+    "vectors": "embed: its vectors are written there",
+    "blobs": "every job: trained versions lie there",
+    "state": "embed and train: the catalogue's changes and the hot sums lie there",
+}
+SCHEDULER = {"state": "no schedule fires (this version has none yet)"}
+
+
+def needs(flows: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
+    """By role, the gateway first: what will not work without a store."""
+    streams = {f"streams {flow}": {**FLOW, **SINKS.get(flow, {})} for flow in flows}
+    return {"gateway": GATEWAY, **streams, "jobs": JOBS, "scheduler": SCHEDULER}

@@ -1,0 +1,149 @@
+"""Dead letters: what a flow could not read, kept in `<topic>.dlq` with the reason, and how it is sent again.
+
+A letter that is sent again is wrapped: it names the flows that could not read it, so that no other flow counts it
+twice, and carries the append time of the original, so that lateness is decided as it was.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from ray_app.errors import NotFound
+from ray_app.events.base import Appended, Entry, EventLog, Logged
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+SUFFIX = ".dlq"
+WRAPPED = b'{"replay":'
+PAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """`id` is partition/position in `<topic>.dlq`; `topic`, `partition` and `position` say where the entry stood."""
+
+    id: str
+    flow: str
+    why: str
+    topic: str
+    partition: int
+    position: int
+    appended_at: int
+    key: str
+    body: bytes
+    state: str = "waiting"
+
+
+def letter(flow: str, why: str, e: Logged) -> Entry:
+    """What is appended to the dead-letter topic: who could not read it and why, where it stood, and its bytes."""
+    body = {
+        "flow": flow, "why": why, "topic": e.topic, "partition": e.partition, "position": e.position,
+        "appended_at": e.appended_at, "key": e.key, "body": base64.b64encode(e.body).decode(),
+    }  # fmt: skip
+    return Entry(f"{e.partition}/{e.position}", orjson.dumps(body))
+
+
+def unwrap(flow: str, entries: Iterable[Logged]) -> list[Logged]:
+    """The entries as they were first appended, without those that are sent again to other flows."""
+    return [u for e in entries if (u := _unwrap(flow, e) if e.body.startswith(WRAPPED) else e) is not None]
+
+
+def _unwrap(flow: str, e: Logged) -> Logged | None:
+    try:
+        again = orjson.loads(e.body)["replay"]
+        if flow not in again["flows"]:
+            return None
+        return e._replace(body=base64.b64decode(again["body"]), appended_at=int(again["appended_at"]))
+    except (ValueError, TypeError, KeyError):
+        return e  # not ours: the flow says what is wrong with it
+
+
+class Letters:
+    """Those of one log. What was replayed or dropped is remembered in Redis, since no log deletes single entries."""
+
+    def __init__(self, log: EventLog, redis: Redis, prefix: str) -> None:
+        self._log, self._redis, self._prefix = log, redis, prefix
+
+    async def topics(self) -> list[str]:
+        """Those that have letters."""
+        return [t.removesuffix(SUFFIX) for t in await self._log.topics() if t.endswith(SUFFIX)]
+
+    async def read(self, topic: str, every: bool = False) -> AsyncIterator[Letter]:
+        """Waiting letters of `topic`, or all with `every`; one that was buried twice by one flow comes once."""
+        met: set[tuple[str, int, int]] = set()
+        states = await self._states(topic)
+        async for e in self._entries(topic + SUFFIX):
+            found = _read(e, states)
+            same = (found.flow, found.partition, found.position)
+            if same not in met and (every or found.state == "waiting"):
+                yield found
+            met.add(same)
+
+    async def _entries(self, dlq: str) -> AsyncIterator[Logged]:
+        if dlq not in await self._log.topics():
+            return
+        for p in range(await self._log.partitions(dlq)):
+            at = await self._log.first(dlq, p)
+            while entries := await self._log.read(dlq, p, at, PAGE):
+                for e in entries:
+                    yield e
+                at = entries[-1].position + 1
+
+    async def get(self, topic: str, id: str) -> Letter:
+        """Raises NotFound."""
+        async for found in self.read(topic, every=True):
+            if found.id == id:
+                return found
+        raise NotFound(f"letter {id!r} is not in {topic}{SUFFIX}. See: lemo dlq list --topic {topic}", id=id)
+
+    async def replay(self, topic: str, wanted: Callable[[Letter], bool]) -> list[Appended]:
+        """Send the wanted waiting letters of `topic` again, each entry once for all the flows that could not read it.
+
+        Idempotent: a letter that was sent is not sent again. A crash between the sending and the note of it sends a
+        letter twice within moments, which the flows' own memory of event ids makes one."""
+        found: dict[tuple[int, int], list[Letter]] = {}
+        async for one in self.read(topic):
+            if wanted(one):
+                found.setdefault((one.partition, one.position), []).append(one)
+        sent: list[Appended] = []
+        for same in found.values():
+            sent += await self._log.append(topic, [_again(same)])
+            await self._redis.hset(self._key(topic), mapping={one.id: "replayed" for one in same})
+        return sent
+
+    async def drop(self, topic: str, wanted: Callable[[Letter], bool]) -> int:
+        """Let go of the wanted waiting letters: they are not listed and not replayed any more."""
+        ids = [one.id async for one in self.read(topic) if wanted(one)]
+        if ids:
+            await self._redis.hset(self._key(topic), mapping=dict.fromkeys(ids, "dropped"))
+        return len(ids)
+
+    async def _states(self, topic: str) -> dict[str, str]:
+        held: Any = await self._redis.hgetall(self._key(topic))
+        return {k.decode(): v.decode() for k, v in held.items()}
+
+    def _key(self, topic: str) -> str:
+        return f"{self._prefix}:letters:{topic}"
+
+
+def _read(e: Logged, states: dict[str, str]) -> Letter:
+    d, id = orjson.loads(e.body), f"{e.partition}/{e.position}"
+    return Letter(
+        id, d["flow"], d["why"], d["topic"], d["partition"], d["position"], d.get("appended_at", e.appended_at),
+        d.get("key", ""), base64.b64decode(d["body"]), states.get(id, "waiting"),
+    )  # fmt: skip
+
+
+def _again(same: list[Letter]) -> Entry:
+    one = same[0]
+    body = {
+        "flows": sorted({s.flow for s in same}), "appended_at": one.appended_at,
+        "of": f"{one.topic}/{one.partition}/{one.position}", "body": base64.b64encode(one.body).decode(),
+    }  # fmt: skip
+    return Entry(one.key, orjson.dumps({"replay": body}))

@@ -1,0 +1,115 @@
+"""Rewind: read a flow's history again, beside the live state, and swap the two when the new one has caught up.
+
+A flow whose state is in Redis is rebuilt as a new generation, with keys and positions of its own. A flow that only
+writes to sinks, each entry idempotent by id, is put back to the first position of the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ray_app.errors import LemoError
+from ray_app.events.base import EventLog, Place
+from ray_app.streams.control import Control, generation_field, prefix_of
+from ray_app.streams.engine import Runnable
+from ray_app.streams.state import position_key
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+SWAP = (Path(__file__).parent / "rewind.lua").read_text()
+FADE_S = 60
+Open = Callable[[int], Awaitable[Runnable]]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Entries read again so far, and how many are still ahead of the rebuilt state."""
+
+    read: int
+    behind: int
+
+
+class Rewind:
+    """`open_at` makes the flow at a generation; `redis` and `prefix` are those of the live state."""
+
+    def __init__(self, flow: str, open_at: Open, redis: Redis, prefix: str, batch: int) -> None:
+        self._flow, self._open_at, self._redis, self._prefix, self._batch = flow, open_at, redis, prefix, batch
+        self._control = Control(redis, prefix)
+        self._swap = redis.register_script(SWAP)
+
+    async def rebuild(self) -> AsyncIterator[Progress]:
+        """Read everything that the log still has into a new generation and swap it in; what a cut run left is removed
+        first. Raises LemoError when another rewind of this flow was swapped in meanwhile."""
+        live = (await self._control.of(self._flow)).generation
+        await self._clear(live + 1)
+        r = await self._open_at(live + 1)
+        try:
+            async for progress in self._read(r, live):
+                yield progress
+        finally:
+            await r.close()
+        await self._fade(live)
+
+    async def _read(self, r: Runnable, live: int) -> AsyncIterator[Progress]:
+        places = await r.places.all()
+        at = {place: await r.loop.log.first(*place) for place in places}
+        for place, first in at.items():
+            if first:
+                await r.loop.state.advance(place, (0, first), 0, ())
+        read = 0
+        while True:
+            for place in places:
+                after = await r.loop.step(place, at[place], self._batch)
+                read, at[place] = read + after - at[place], after
+            behind = await self._behind(r.loop.log, at)
+            yield Progress(read, behind)
+            if behind <= self._batch * len(places) and await self._swapped(places, live):
+                return
+
+    async def _behind(self, log: EventLog, at: dict[Place, int]) -> int:
+        ends = {topic: await log.ends(topic) for topic in {t for t, _ in at}}
+        return sum(max(0, ends[t][p] - position) for (t, p), position in at.items())
+
+    async def _swapped(self, places: list[Place], live: int) -> bool:
+        rebuilt = prefix_of(self._prefix, self._flow, live + 1)
+        old = prefix_of(self._prefix, self._flow, live)
+        keys = [self._control.key, *(position_key(old, self._flow, p) for p in places)]
+        keys += [position_key(rebuilt, self._flow, p) for p in places]
+        done = int(await self._swap(keys=keys, args=[generation_field(self._flow), live, live + 1]))
+        if done < 0:
+            raise LemoError(f"another rewind of flow {self._flow!r} was swapped in meanwhile; nothing was changed")
+        return bool(done)
+
+    async def _keys(self, generation: int, kind: str) -> list[bytes]:
+        """`kind`: the flow's name for what it keeps, or position or once."""
+        name = self._flow if kind == self._flow else f"{kind}:{self._flow}"
+        pattern = f"{prefix_of(self._prefix, self._flow, generation)}:{name}:*"
+        return [k async for k in self._redis.scan_iter(pattern, count=1000)]
+
+    async def _clear(self, generation: int) -> None:
+        """What a rewind that was cut short left."""
+        for kind in (self._flow, "once", "position"):
+            if keys := await self._keys(generation, kind):
+                await self._redis.unlink(*keys)
+
+    async def _fade(self, generation: int) -> None:
+        """The replaced keys end when no reader can still look there; the replaced positions stay, and refuse."""
+        for kind in (self._flow, "once"):
+            keys = await self._keys(generation, kind)
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for key in keys:
+                    pipe.expire(key, FADE_S)
+                await pipe.execute()
+
+    async def put_back(self, log: EventLog, places: list[Place]) -> int:
+        """A flow of sinks: its positions go back to the log's first ones; a writer in the middle of a batch is
+        refused and seeks there. Returns how many entries are read again."""
+        again = 0
+        for place in places:
+            key, first = position_key(self._prefix, self._flow, place), await log.first(*place)
+            again += max(0, int(await self._redis.getset(key, first) or 0) - first)
+        return again

@@ -1,0 +1,163 @@
+"""A flow's state is rebuilt from the log while others write: exact before, at every swap, and after."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ray_app.clock import SystemClock
+from ray_app.errors import LemoError
+from ray_app.events.schema import behavior_entry
+from ray_app.streams.control import Control, Moved, Prefixes, prefix_of
+from ray_app.streams.engine import Runnable
+from ray_app.streams.partitions import Leases
+from ray_app.streams.places import Places
+from ray_app.streams.rewind import Rewind
+from tests.crash import recount
+from tests.crash import world as worlds
+from tests.crash.events import behaviors, entries
+from tests.crash.test_engine import until
+from tests.crash.world import BATCH, TOPIC, Member, World
+
+FLOWS = ("hot", "metrics", "profile")
+
+
+@pytest.fixture(params=FLOWS)
+async def world(
+    request: pytest.FixtureRequest, tmp_path: Path, redis_url: str, clickhouse_url: str
+) -> AsyncIterator[World]:
+    opened = World(tmp_path, redis_url, clickhouse_url, request.param)
+    await opened.feed(entries(request.param, opened.stores.tenant))
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def generation(monkeypatch: pytest.MonkeyPatch, world: World) -> _Generation:
+    return _Generation(monkeypatch, world)
+
+
+class _Generation:
+    """Members and recounts at one generation of the state."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, world: World) -> None:
+        self._patch, self._world = monkeypatch, world
+
+    def use(self, generation: int) -> None:
+        prefix = prefix_of("lemo", self._world.flow, generation)
+        for module in (recount, worlds):
+            self._patch.setattr(module, "PREFIX", prefix)
+
+    async def open(self, generation: int) -> Runnable:
+        self.use(generation)
+        stores, clock = self._world.open(), SystemClock()
+        made = stores.flow(self._world.flow)
+        loop = worlds.loop_of(stores, made)
+        leases = Leases(stores.redis, "lemo", made.name, "m", 3.0, clock)
+        control = Control(stores.redis, "lemo")
+        return Runnable(loop, Places(stores.log, made.topics, clock), leases, control, generation, stores.close)
+
+
+def rewind(world: World, generation: _Generation) -> Rewind:
+    return Rewind(world.flow, generation.open, world.stores.redis, "lemo", BATCH)
+
+
+async def spoil(world: World) -> None:
+    """What a bug did to the live state."""
+    keys = [k async for k in world.stores.redis.scan_iter(f"lemo:{world.flow}:*")]
+    assert len(keys) > 10
+    await world.stores.redis.unlink(*keys[: len(keys) // 2])
+
+
+async def test_a_rewind_mends_what_a_bug_did_and_refuses_the_old_writer(world: World, generation: _Generation) -> None:
+    old = world.member()
+    await old.drain()
+    wanted = await world.wanted()
+    await spoil(world)
+    assert await world.held() != wanted
+    progress = [p async for p in rewind(world, generation).rebuild()]
+    assert progress[-1].behind == 0
+    assert await world.held() == wanted  # of generation 1
+    await world.stores.log.append(TOPIC, entries(world.flow, world.stores.tenant)[:5])
+    with pytest.raises(Moved):
+        await old.drain()
+    assert await world.held() == wanted
+    prefixes = Prefixes(world.stores.redis, "lemo")
+    assert prefixes.of(world.flow) == "lemo"
+    await prefixes.refresh()
+    assert prefixes.of(world.flow) == f"lemo:{world.flow}.1"
+    assert prefixes.of("another") == "lemo"
+
+
+async def test_what_was_replaced_ends_and_the_next_rewind_is_a_generation_of_its_own(
+    world: World, generation: _Generation
+) -> None:
+    await world.member().drain()
+    wanted = await world.wanted()
+    for n in (1, 2):
+        assert [p async for p in rewind(world, generation).rebuild()]
+        assert (await Control(world.stores.redis, "lemo").of(world.flow)).generation == n
+        assert await world.held() == wanted
+    for n in (0, 1):
+        generation.use(n)
+        pattern = f"{recount.PREFIX}:{world.flow}:*"
+        left = [await world.stores.redis.ttl(k) async for k in world.stores.redis.scan_iter(pattern)]
+        assert left
+        assert all(0 < s <= 60 for s in left)
+
+
+async def test_a_rewind_that_was_cut_starts_over(world: World, generation: _Generation) -> None:
+    await world.member().drain()
+    wanted = await world.wanted()
+    half = rewind(world, generation).rebuild()
+    await anext(half)
+    await half.aclose()
+    assert (await Control(world.stores.redis, "lemo").of(world.flow)).generation == 0
+    assert [p async for p in rewind(world, generation).rebuild()]
+    assert await world.held() == wanted
+
+
+async def test_of_two_rewinds_at_once_the_later_one_changes_nothing(world: World, generation: _Generation) -> None:
+    await world.member().drain()
+    wanted = await world.wanted()
+    slow = rewind(world, generation).rebuild()
+    await anext(slow)
+    await world.stores.redis.hset("lemo:streams", f"generation:{world.flow}", "1")  # another was quicker
+    with pytest.raises(LemoError, match="another rewind"):
+        async for _ in slow:
+            pass
+    generation.use(0)
+    assert await world.held() == wanted
+
+
+async def test_it_swaps_while_a_member_goes_on_writing(world: World, generation: _Generation) -> None:
+    live: Member = world.member()
+    await live.drain()
+    again = behaviors(world.stores.tenant, 60)
+    sent = [behavior_entry(replace(b, event_id=f"later-{b.event_id}")) for b in again]
+    done = asyncio.Event()
+
+    async def write() -> None:
+        for k in range(0, 60, 3):
+            await world.stores.log.append(TOPIC, sent[k : k + 3])
+            try:
+                await live.drain()
+            except Moved:
+                break
+        done.set()
+
+    async def rebuilt() -> bool:
+        return (await Control(world.stores.redis, "lemo").of(world.flow)).generation == 1
+
+    writing = asyncio.create_task(write())
+    assert [p async for p in rewind(world, generation).rebuild()]
+    await writing
+    await until(rebuilt, "the new generation is live")
+    after = world.member()  # as every replica opens the flow now
+    await after.drain()
+    assert await world.held() == await world.wanted()
+    assert done.is_set()
