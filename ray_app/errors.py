@@ -22,10 +22,17 @@ class InvalidField(LemoError):
     status, code, reason = 400, "INVALID_ARGUMENT", "INVALID_FIELD"
 
     def __init__(self, field: str, value: object, allowed: str) -> None:
-        shown = str(value).encode(errors="backslashreplace").decode()  # a lone surrogate could not be sent
+        shown = _text(value).encode(errors="backslashreplace").decode()  # a lone surrogate could not be sent
         shown = shown if len(shown) <= 80 else shown[:77] + "..."
         super().__init__(f"{field} is {shown!r}; allowed: {allowed}", field=field, value=shown, allowed=allowed)
         self.field, self.allowed = field, allowed
+
+
+def _text(value: object) -> str:
+    try:
+        return str(value)
+    except RecursionError:  # JSON may be nested deeper than Python writes it
+        return "a value that is nested too deeply"
 
 
 class InvalidBody(LemoError):

@@ -99,9 +99,10 @@ def parse_attributes(value: object) -> Mapping[str, Any]:
     if not isinstance(value, Mapping) or not all(isinstance(k, str) for k in value):
         raise InvalidField("attributes", value, "an object")
     try:
-        size = len(orjson.dumps(value))
+        size = len(orjson.dumps([[[[value]]]])) - 8  # what is written here is written deep in messages of ours
     except (TypeError, ValueError):
-        raise InvalidField("attributes", ascii(value), "an object that can be written as JSON in UTF-8") from None
+        allowed = "an object that can be written as JSON in UTF-8, nested less than 250 deep"
+        raise InvalidField("attributes", value, allowed) from None
     if size > MOST_ATTRIBUTES:
         raise InvalidField("attributes", f"{size} bytes", f"at most {MOST_ATTRIBUTES} bytes of JSON")
     return value

@@ -18,7 +18,7 @@ def unpack(
     """The entries in `raw` from `position` on, and the position after them, which lies beyond markers, removed entries
     and those of aborted transactions. `aborted`: (producer, first position) of each such transaction.
 
-    A key that is missing is "", a value that is missing is empty. Raises KafkaError for bytes that are damaged or are
+    A key that is missing is "", a value that is missing is empty, and a time that is missing is 0. Raises KafkaError for bytes that are damaged or are
     compressed by a codec that is not installed.
     """
     topic, partition = place
@@ -35,7 +35,7 @@ def unpack(
             _end_transaction(batch, dropped)
         elif not (dropped and batch.is_transactional and batch.producer_id in dropped):
             found += [
-                Logged(topic, partition, r.offset, r.timestamp, _text(r.key), r.value or b"")
+                Logged(topic, partition, r.offset, max(0, r.timestamp or 0), _text(r.key), r.value or b"")
                 for r in batch
                 if r.offset >= position
             ]

@@ -18,6 +18,7 @@ from ray_app.events.schema import parse_time
 PAYLOADS = ("data", "payload", "body")
 TENANT = ("tenant_id", "tenant")
 SECONDS_BELOW, MILLISECONDS_BELOW, MICROSECONDS_BELOW = 10**11, 10**14, 10**17
+MOST_KNOWN = 64  # characters of a name that is remembered: others' names may be as long as a message
 NUMBER = re.compile(r"[+-]?\d{1,30}(\.\d{1,30})?")
 
 
@@ -69,11 +70,17 @@ def _named(raw: Mapping[str, Any]) -> dict[str, Any]:
     return found | {k: v for k, v in raw.items() if v is not None and k in found}
 
 
-@lru_cache(10_000)
 def snake(name: str) -> str:
     """`itemId`, `ItemID`, `item-id`, `item.id` and `ITEM_ID` as item_id."""
+    return _known_snake(name) if len(name) <= MOST_KNOWN else _snake(name)
+
+
+def _snake(name: str) -> str:
     parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)
     return re.sub(r"[^0-9a-zA-Z]+", "_", parted).strip("_").lower()
+
+
+_known_snake = lru_cache(10_000)(_snake)
 
 
 def as_id(value: Any) -> Any:

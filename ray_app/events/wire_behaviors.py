@@ -12,7 +12,7 @@ import orjson
 
 from ray_app.errors import InvalidField
 from ray_app.events import wire
-from ray_app.events.schema import parse_behavior
+from ray_app.events.schema import is_number, parse_behavior
 from ray_app.types import BEHAVIOR_TYPES, Behavior
 
 WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -102,9 +102,10 @@ def known_type(word: str) -> str | None:
 
 def _value(m: wire.Message) -> Any:
     value = wire.as_number(m.first(VALUE))
-    if value is None and isinstance(ms := wire.as_number(m.first(VALUE_MS)), int | float):
-        return ms / 1000
-    return value
+    ms = wire.as_number(m.first(VALUE_MS))
+    if value is not None or ms is None:
+        return value
+    return ms / 1000 if is_number(ms) else ms
 
 
 def _content_id(b: Behavior) -> str:

@@ -17,6 +17,7 @@ from ray_app.streams.flow import Bad, Batch
 from ray_app.types import Behavior, Slate
 
 T = TypeVar("T")
+MOST_REASON = 1000  # characters
 LARGEST = 2**53  # of a whole number that Redis' Lua and every client of ours can hold
 
 
@@ -25,15 +26,16 @@ def events(batch: Batch, read: Callable[[Logged], T]) -> Iterator[tuple[Logged, 
     for entry in batch.entries:
         try:
             event = read(entry)
-        except (LemoError, ValueError, TypeError, KeyError) as e:
+        except (LemoError, ValueError, TypeError, KeyError, RecursionError) as e:
             batch.bad.append(Bad(entry, reason(e)))
             continue
         yield entry, event
 
 
 def reason(e: Exception) -> str:
-    """What a dead letter says."""
-    return f"{type(e).__name__}: {e}"
+    """What a dead letter says. Cut, since an error may repeat a name as long as the message."""
+    said = f"{type(e).__name__}: {e}"
+    return said if len(said) <= MOST_REASON else f"{said[: MOST_REASON - 3]}..."
 
 
 def behaviors(batch: Batch, types: Set[str] = schema.TYPES) -> Iterator[tuple[int, Behavior]]:

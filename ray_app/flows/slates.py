@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from ray_app.events.base import Topics
+from ray_app.events.base import Logged, Topics
 from ray_app.flows.read import events, slate
 from ray_app.streams.flow import Batch
 from ray_app.streams.state import Op
@@ -29,16 +29,16 @@ class Slates:
         self.topics, self._olap = topics, olap
 
     async def flush(self, batch: Batch) -> Sequence[Op]:
-        lines = [
-            (
-                s.tenant, s.request_id, s.scenario, s.visitor, s.answered_at,
-                _json(s.items), _json(s.degraded),
-                _json(s.arms), _json(s.versions),
-            )
-            for _, s in events(batch, slate)
-        ]  # fmt: skip
+        lines = [line for _, line in events(batch, _line)]
         await self._olap.insert("slates", COLUMNS, lines)
         return ()
+
+
+def _line(entry: Logged) -> tuple[str | int, ...]:
+    """Raises ValueError, TypeError or KeyError also for what can be read and not be written, as deep nesting."""
+    s = slate(entry)
+    parts = (s.items, s.degraded, s.arms, s.versions)
+    return s.tenant, s.request_id, s.scenario, s.visitor, s.answered_at, *(_json(p) for p in parts)
 
 
 def _json(value: object) -> str:

@@ -40,7 +40,7 @@ class Finding:
 
 @runtime_checkable
 class Judged(Protocol):
-    """A store that judges how it is set up; a plain text is a warning. An event log is given the topics that are ours."""
+    """A store that judges how it is set up; a plain text is a warning. An event log is given our topics."""
 
     async def findings(self, *topics: Collection[str]) -> Sequence[Finding | str]: ...
 

@@ -22,11 +22,14 @@ if TYPE_CHECKING:
 SUFFIX = ".dlq"
 WRAPPED = b'{"replay":'
 PAGE = 500
+KEPT_BYTES = 5 << 20  # of a body: in base64 a third longer, and a dead-letter topic takes 8 MB
+MOST_KEY = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """`id` is partition/position in `<topic>.dlq`; `topic`, `partition` and `position` say where the entry stood."""
+    """`id` is partition/position in `<topic>.dlq`; `topic`, `partition` and `position` say where the entry stood. One
+    whose body was too long has only the first KEPT_BYTES of it: it is not `whole` and cannot be replayed."""
 
     id: str
     flow: str
@@ -38,14 +41,17 @@ class Letter:
     key: str
     body: bytes
     state: str = "waiting"
+    whole: bool = True
 
 
 def letter(flow: str, why: str, e: Logged) -> Entry:
     """What is appended to the dead-letter topic: who could not read it and why, where it stood, and its bytes."""
     body = {
         "flow": flow, "why": why, "topic": e.topic, "partition": e.partition, "position": e.position,
-        "appended_at": e.appended_at, "key": e.key, "body": base64.b64encode(e.body).decode(),
+        "appended_at": e.appended_at, "key": e.key[:MOST_KEY], "body": base64.b64encode(e.body[:KEPT_BYTES]).decode(),
     }  # fmt: skip
+    if len(e.body) > KEPT_BYTES:
+        body |= {"whole": False, "why": f"{why} (of {len(e.body)} bytes the first {KEPT_BYTES} are kept)"}
     return Entry(f"{e.partition}/{e.position}", orjson.dumps(body))
 
 
@@ -59,8 +65,9 @@ def _unwrap(flow: str, e: Logged) -> Logged | None:
         again = orjson.loads(e.body)["replay"]
         if flow not in again["flows"]:
             return None
-        return e._replace(body=base64.b64decode(again["body"]), appended_at=int(again["appended_at"]))
-    except (ValueError, TypeError, KeyError):
+        at = min(e.appended_at, max(0, int(again["appended_at"])))  # anybody can make such an entry
+        return e._replace(body=base64.b64decode(again["body"]), appended_at=at)
+    except (ValueError, TypeError, KeyError, OverflowError):
         return e  # not ours: the flow says what is wrong with it
 
 
@@ -109,7 +116,7 @@ class Letters:
         letter twice within moments, which the flows' own memory of event ids makes one."""
         found: dict[tuple[int, int], list[Letter]] = {}
         async for one in self.read(topic):
-            if wanted(one):
+            if one.whole and wanted(one):
                 found.setdefault((one.partition, one.position), []).append(one)
         sent: list[Appended] = []
         for same in found.values():
@@ -136,7 +143,7 @@ def _read(e: Logged, states: dict[str, str]) -> Letter:
     d, id = orjson.loads(e.body), f"{e.partition}/{e.position}"
     return Letter(
         id, d["flow"], d["why"], d["topic"], d["partition"], d["position"], d.get("appended_at", e.appended_at),
-        d.get("key", ""), base64.b64decode(d["body"]), states.get(id, "waiting"),
+        d.get("key", ""), base64.b64decode(d["body"]), states.get(id, "waiting"), d.get("whole", True),
     )  # fmt: skip
 
 

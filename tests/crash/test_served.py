@@ -99,21 +99,24 @@ class Pool:
 
 
 @pytest.fixture
-async def pool(
-    tmp_path: Path, redis_url: str, clickhouse_url: str, mongodb_url: str, kafka: KafkaBroker
-) -> AsyncIterator[Pool]:
+def settings(tmp_path: Path, redis_url: str, clickhouse_url: str, mongodb_url: str, kafka: KafkaBroker) -> Settings:
+    """Every store served, and topics of the test's own."""
     name = tmp_path.name.replace("_", "-")
-    settings = Settings(
+    return Settings(
         data=tmp_path,
         stores=Stores(redis_url=redis_url, clickhouse_url=clickhouse_url, mongodb_url=mongodb_url),
         events=Events(
-            kafka_url=kafka.url, partitions=PARTITIONS, item_topics=(f"items-{name}",), tenant_topics="",
-            behavior_topic=f"behaviors-{name}", slate_topic=f"slates-{name}",
+            kafka_url=kafka.url, partitions=PARTITIONS, item_topics=(f"items-{name}",),
+            tenant_topics=f"of-{name}-{{tenant}}", behavior_topic=f"behaviors-{name}", slate_topic=f"slates-{name}",
         ),
         streams=Streams(flows=FLOWS, batch=50, lease_s=LEASE_S),
         features=Features(recent_items=1000, seen_items=20_000),
         metrics=Metrics(**recount.METRICS.model_dump()),
     )  # fmt: skip
+
+
+@pytest.fixture
+async def pool(tmp_path: Path, settings: Settings) -> AsyncIterator[Pool]:
     opened = Pool(tmp_path, settings)
     secret = Document("0", 0, {"hex": (b"k" * 32).hex()})  # as the recount has it
     await opened.world.documents.upsert("system", "secret-request_id", [secret])

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,7 +32,8 @@ TENANT = "served-shop"
 class Served:
     """The running system, its environment, and a client with the key of a new tenant."""
 
-    def __init__(self, house: House, env: dict[str, str], broker: str) -> None:
+    def __init__(self, house: House, env: dict[str, str], broker: str, scratch: Path) -> None:
+        self.scratch = scratch
         self.env = {**{k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "LEMO_"))}, **env}
         self.house, self.broker = house, broker
         key = self.lemo("key", "--tenant", TENANT).stdout.strip()
@@ -79,12 +82,14 @@ def served(
         "AWS_SECRET_ACCESS_KEY": "test",
     }  # fmt: skip
     house = House(data, free_port(), free_port(), PRODUCTION)
-    house.start({**env, "RAY_TMPDIR": f"/tmp/lemo-served-{os.getpid()}"})
+    scratch = Path(tempfile.mkdtemp(prefix="lemo-ray-"))  # a socket's path may not be long
+    house.start({**env, "RAY_TMPDIR": str(scratch)})
     try:
         house.wait_ready(300)
-        yield Served(house, env, kafka.url.removeprefix("kafka://"))
+        yield Served(house, env, kafka.url.removeprefix("kafka://"), scratch)
     finally:
         house.stop()
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def test_import_click_and_the_recommendation_changes(served: Served) -> None:
@@ -154,6 +159,20 @@ def test_lemo_stream_shows_every_flow_at_the_end_of_its_topics(served: Served) -
         return len(lines) == 6 and all(x["lag"] == 0 and x["members"] >= 1 for x in lines)
 
     until(at_the_end, 60)
+
+
+def test_prometheus_finds_the_lag_of_every_partition(served: Served) -> None:
+    def lines() -> object:
+        """What the metrics ports of this cluster's nodes say."""
+        found = json.loads((served.scratch / "ray" / "prom_metrics_service_discovery.json").read_text())
+        texts = [httpx.get(f"http://{at}/metrics", timeout=10).text for group in found for at in group["targets"]]
+        held = [x for text in texts for x in text.splitlines() if x.startswith("ray_lemo_stream_lag{")]
+        wanted = {(flow, p) for flow in ("hot", "metrics", "profile", "behaviors") for p in range(4)}
+        return wanted <= {
+            (flow, p) for flow, p in wanted for x in held if f'flow="{flow}"' in x and f'ition="{p}"' in x
+        }
+
+    until(lines, 60)
 
 
 def test_the_pool_has_as_many_replicas_as_an_operator_wants(served: Served) -> None:

@@ -123,7 +123,10 @@ class Shop:
         """Append what happened long ago, as an import does, and wait until every flow has it."""
         topic = self.world.settings.events.behavior_topic
         appended = await self.world.log.append(topic, [behavior_entry(b) for b in past])
-        assert await wait_applied(self.world.redis, "lemo", ("behaviors", "hot", "profile"), appended, 20)
+        prefixes = self.app.prefixes
+        await prefixes.refresh()  # another story may have rewound a flow
+        for flow in ("behaviors", "hot", "profile"):
+            assert await wait_applied(self.world.redis, prefixes.of(flow), (flow,), appended, 20)
 
     async def set_scenario(self, scenario: Scenario) -> None:
         await self.app.scenarios.put(self.tenant, scenario)
