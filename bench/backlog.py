@@ -1,4 +1,4 @@
-"""Whether a member of the pool stays small: millions of events behind on Kafka, and a ClickHouse that sleeps 90% of the
+"""Whether the pool stays small: millions of events behind on Kafka, and a ClickHouse that sleeps 90% of the
 time. Between the member and the real server stands a relay that passes nothing while it sleeps."""
 
 from __future__ import annotations
@@ -8,12 +8,18 @@ import asyncio
 import json
 import threading
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
-from bench.machine import Machine, Member, Positions, machine
+import psutil
+
+from bench.machine import Machine, Member, Positions, machine, replica, variables
 from bench.produce import behaviors, fill
 from ray_app.config import Settings
+from ray_app.launch import House, free_port
 
+PREFIX = "bench"
 LIMIT_BYTES = 500_000_000
 CYCLE_S, AWAKE_S = 10.0, 1.0
 SAMPLE_S = 0.25
@@ -53,23 +59,39 @@ class Sleepy:
             writer.close()
 
 
-def watched(m: Machine, topic: str, seconds: float, batch: int) -> dict[str, Any]:
-    """All flows of a member, as the settings have them."""
+@contextmanager
+def pool(m: Machine, settings: Mapping[str, str], whole: bool) -> Iterator[psutil.Process]:
+    """A member alone; or the replica of the `whole` running system, in which Ray's parts count too."""
+    if not whole:
+        member = Member(m, settings)
+        member.start()
+        yield member.process
+        member.kill()
+        return
+    house = House(m.folder / "data", free_port(), free_port())
+    try:
+        house.start(settings)
+        house.wait_ready()
+        yield replica(house)
+    finally:
+        house.stop()
+
+
+def watched(m: Machine, topic: str, seconds: float, whole: bool, batch: int) -> dict[str, Any]:
+    """All flows, for some time."""
     url = f"http://127.0.0.1:{Sleepy(int(m.clickhouse_url.rsplit(':', 1)[1])).port}"
     flows = Settings().streams.flows
-    more = {"LEMO_STORES_CLICKHOUSE_URL": url, "LEMO_STREAMS_BATCH": str(batch)}
-    member = Member(m, flows, topic, "bench", more)
+    settings = {
+        **variables(m, flows, topic, PREFIX), "LEMO_STORES_CLICKHOUSE_URL": url, "LEMO_STREAMS_BATCH": str(batch)
+    }  # fmt: skip
     reading = [f for f in flows if f not in ("items", "slates")]  # the other two have nothing to read here
-    positions = {f: Positions(m, "bench", [f], topic) for f in reading}
-    loaded, ends = member.process.memory_info().rss, time.monotonic() + seconds
-    member.start()
-    samples = []
-    while time.monotonic() < ends:
-        samples.append(member.process.memory_info().rss)
-        time.sleep(SAMPLE_S)  # between two samples
-    applied = {f: sum(p.read()) for f, p in positions.items()}
-    member.kill()
-    return {"before_mb": round(loaded / 1e6), "most_mb": round(max(samples) / 1e6),
+    with pool(m, settings, whole) as process:
+        samples, ends = [], time.monotonic() + seconds
+        while time.monotonic() < ends:
+            samples.append(process.memory_info().rss)
+            time.sleep(SAMPLE_S)  # between two samples
+        applied = {f: sum(Positions(m, PREFIX, [f], topic).read()) for f in reading}
+    return {"first_mb": round(samples[0] / 1e6), "most_mb": round(max(samples) / 1e6),
             "last_mb": round(samples[-1] / 1e6), "applied": applied}  # fmt: skip
 
 
@@ -77,6 +99,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, default=5_000_000)
     parser.add_argument("--seconds", type=float, default=180.0)
+    parser.add_argument("--whole", action="store_true", help="the replica of the running system, not a member alone")
     parser.add_argument("--batch", type=int, default=Settings().streams.batch)
     args = parser.parse_args()
     with machine() as m:
@@ -85,8 +108,8 @@ def main() -> None:
             f"{args.events:,} events of {len(next(behaviors(1)).body)} bytes behind, written in {took_s:.0f} s",
             flush=True,
         )
-        found = watched(m, "behind", args.seconds, args.batch)
-    print(f"RSS in MB: {found['before_mb']} before it began, {found['most_mb']} at most in {args.seconds:.0f} s, "
+        found = watched(m, "behind", args.seconds, args.whole, args.batch)
+    print(f"RSS in MB: {found['first_mb']} at first, {found['most_mb']} at most in {args.seconds:.0f} s, "
           f"{found['last_mb']} at the end; limit {LIMIT_BYTES // 10**6}")  # fmt: skip
     for flow, applied in found["applied"].items():
         print(f"{flow:10}{applied:12,} applied, lag {args.events - applied:12,}")

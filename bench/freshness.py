@@ -19,8 +19,8 @@ from typing import Any, Protocol
 import httpx
 import numpy as np
 import orjson
-import psutil
 
+from bench.machine import replica
 from bench.produce import Producer
 from ray_app.config import Settings
 from ray_app.events.base import Entry
@@ -152,7 +152,7 @@ def by_kafka(data: Path, house: House, seconds: float) -> dict[str, Any]:
             began = time.monotonic()
             found = measure(Client(house, data), Kafka(producer), _lasting(seconds))
             found["behaviours_per_s"] = round(producer.appended / (time.monotonic() - began))
-        found["pool_mb"] = round(max(p.memory_info().rss for p in house.processes() if _is_pool(p)) / 1e6)
+        found["pool_mb"] = round(replica(house).memory_info().rss / 1e6)
         return found
     finally:
         broker.kill()
@@ -164,10 +164,6 @@ def _lasting(seconds: float) -> Iterator[int]:
         if time.monotonic() > ends:
             return
         yield k
-
-
-def _is_pool(p: psutil.Process) -> bool:
-    return any("Streams" in part for part in p.cmdline()[:1])
 
 
 def main() -> None:

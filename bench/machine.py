@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 from redis import Redis
 
+from ray_app.launch import House
 from ray_app.stores.embedded import _free, http_up, olap_command, redis_command, redis_up
 from tests.services.kafka import KafkaBroker
 
@@ -84,19 +85,26 @@ def _listens_on(port: int) -> psutil.Process:
     raise RuntimeError(f"none of our children listens on port {port}")
 
 
-class Member:
-    """A member of the pool (bench.member). `more`: LEMO_ variables beside those of the machine."""
+def variables(m: Machine, flows: Sequence[str], topic: str, prefix: str) -> dict[str, str]:
+    """Settings of a member on these servers."""
+    return {
+        "LEMO_DATA": str(m.folder / "data"), "LEMO_STORES_REDIS_URL": m.redis_url,
+        "LEMO_STORES_CLICKHOUSE_URL": m.clickhouse_url, "LEMO_EVENTS_KAFKA_URL": m.kafka.url,
+        "LEMO_EVENTS_PARTITIONS": str(PARTITIONS), "LEMO_EVENTS_BEHAVIOR_TOPIC": topic,
+        "LEMO_STREAMS_FLOWS": ",".join(flows), "LEMO_STORES_REDIS_PREFIX": prefix, "LEMO_LOGS_LEVEL": "ERROR",
+    }  # fmt: skip
 
-    def __init__(
-        self, m: Machine, flows: Sequence[str], topic: str, prefix: str, more: Mapping[str, str] | None = None
-    ) -> None:
-        env = {
-            **os.environ, "LEMO_DATA": str(m.folder / "data"), "LEMO_STORES_REDIS_URL": m.redis_url,
-            "LEMO_STORES_CLICKHOUSE_URL": m.clickhouse_url, "LEMO_EVENTS_KAFKA_URL": m.kafka.url,
-            "LEMO_EVENTS_PARTITIONS": str(PARTITIONS), "LEMO_EVENTS_BEHAVIOR_TOPIC": topic,
-            "LEMO_STREAMS_FLOWS": ",".join(flows), "LEMO_STORES_REDIS_PREFIX": prefix, "LEMO_LOGS_LEVEL": "ERROR",
-            **(more or {}),
-        }  # fmt: skip
+
+def replica(house: House) -> psutil.Process:
+    """The pool's, in the running system."""
+    return next(p for p in house.processes() if "ServeReplica:recommender:Streams" in " ".join(p.cmdline()))
+
+
+class Member:
+    """A member of the pool (bench.member); `settings` are LEMO_ variables."""
+
+    def __init__(self, m: Machine, settings: Mapping[str, str]) -> None:
+        env = {**os.environ, **settings}
         (m.folder / "data").mkdir(exist_ok=True)
         line = [sys.executable, "-m", "bench.member"]
         self._process = subprocess.Popen(

@@ -25,10 +25,10 @@ from typing import Any
 import clickhouse_connect
 
 from bench.loops import BATCH
-from bench.machine import PARTITIONS, ROOT, Machine, Member, Positions, machine
+from bench.machine import PARTITIONS, ROOT, Machine, Member, Positions, machine, variables
 from bench.produce import behaviors, fill
 from ray_app.clock import new_id
-from ray_app.stores.olap import migrate
+from ray_app.stores.migrate import migrate
 
 PEERS = ROOT / ".venv-peers" / "bin" / "python"
 FLOWS = ("behaviors", "hot", "metrics", "profile")
@@ -92,7 +92,7 @@ def ours(flows: Sequence[str], topic: str, n: int) -> Callable[[Machine], Cost]:
 
     def run(m: Machine) -> Cost:
         prefix = f"bench-{new_id()[:8]}"
-        member = Member(m, flows, topic, prefix, {"LEMO_STREAMS_BATCH": str(BATCH)})
+        member = Member(m, {**variables(m, flows, topic, prefix), "LEMO_STREAMS_BATCH": str(BATCH)})
         before, began = _used(m), time.perf_counter()
         member.start()
         Positions(m, prefix, flows, topic).wait(n)

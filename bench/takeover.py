@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from statistics import median
 
-from bench.machine import PARTITIONS, Machine, Member, Positions, machine
+from bench.machine import PARTITIONS, Machine, Member, Positions, machine, variables
 from bench.produce import Producer, fill
 
 FLOWS = ("behaviors", "hot", "metrics", "profile")
@@ -33,7 +33,7 @@ class Pair:
         self._await_shared()
 
     def _member(self) -> Member:
-        found = Member(self._m, FLOWS, TOPIC, PREFIX)
+        found = Member(self._m, variables(self._m, FLOWS, TOPIC, PREFIX))
         found.start()
         return found
 

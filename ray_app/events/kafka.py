@@ -134,4 +134,5 @@ class KafkaLog:
         await self._reader.close()
         await self._groups.close()
         await self._writer.close()
+        await self._directory.close()
         await self._cluster.close()

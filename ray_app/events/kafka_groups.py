@@ -8,7 +8,7 @@ from typing import Any
 
 from aiokafka.client import AIOKafkaClient, CoordinationType
 from aiokafka.client import ConnectionGroup as Channel
-from aiokafka.errors import IllegalGenerationError, RebalanceInProgressError, UnknownMemberIdError, for_code
+from aiokafka.errors import IllegalGenerationError, KafkaError, RebalanceInProgressError, UnknownMemberIdError, for_code
 from aiokafka.protocol.commit import OffsetCommitRequest, OffsetFetchRequest
 
 from ray_app.cancel import cancel
@@ -90,7 +90,11 @@ class Groups:
     async def _ask(self, client: AIOKafkaClient, group: str, request: Any) -> Any:
         if group not in self._coordinators:
             self._coordinators[group] = await client.coordinator_lookup(CoordinationType.GROUP, group)
-        return await client.send(self._coordinators[group], request, group=Channel.COORDINATION)
+        try:
+            return await client.send(self._coordinators[group], request, group=Channel.COORDINATION)
+        except KafkaError:
+            self._coordinators.pop(group, None)  # a broker that is down: another has taken its groups over
+            raise
 
 
 def _raise(coordinators: dict[str, int], group: str, code: int) -> None:

@@ -172,7 +172,7 @@ class Reader:
         """While all together have, or in any case for a little or a whole batch: a flow rests after one that is not."""
         if ahead.bytes < LEAST_AHEAD_BYTES or (len(ahead.entries) < ahead.limit and ahead.bytes < PLACE_BYTES):
             return True
-        return ahead.bytes < PLACE_BYTES // 2 and self._held() < AHEAD_BYTES
+        return ahead.bytes < 2 * PLACE_BYTES and self._held() < AHEAD_BYTES
 
     def _held(self) -> int:
         return sum(a.bytes for a in self._ahead.values())

@@ -18,8 +18,8 @@ def unpack(
     """The entries in `raw` from `position` on, and the position after them, which lies beyond markers, removed entries
     and those of aborted transactions. `aborted`: (producer, first position) of each such transaction.
 
-    A key that is missing is "", a value that is missing is empty, and a time that is missing is 0. Raises KafkaError for bytes that are damaged or are
-    compressed by a codec that is not installed.
+    A key that is missing is "", a value that is missing is empty, and a time that is missing is 0.
+    Raises KafkaError for bytes that are damaged or are compressed by a codec that is not installed.
     """
     topic, partition = place
     found: list[Logged] = []

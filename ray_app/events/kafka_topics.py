@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from aiokafka.errors import StaleMetadata, TopicAlreadyExistsError, for_code
 from aiokafka.protocol.admin import ApiVersionRequest, CreateTopicsRequest, DescribeConfigsRequest
 from aiokafka.protocol.offset import OffsetRequest
 
+from ray_app.cancel import cancel
 from ray_app.events.kafka_client import LOOK_S, READ_COMMITTED, REQUEST_MS, Cluster, leader
 
 ABSENT_S = 0.5  # a topic that was not there is looked for again after this
@@ -30,15 +32,26 @@ class Directory:
         self._cluster = cluster
         self._known: dict[str, int] = {}
         self._known_at = -LOOK_S
+        self._looking: asyncio.Task[None] | None = None
 
     async def topics(self) -> Mapping[str, int]:
         """Those that exist, with the number of their partitions. Asked for all, since asking for one that is absent
         makes a broker create it, with its own settings."""
         if time.monotonic() - self._known_at > LOOK_S:
-            cluster: Any = await self._cluster.ask("its topics", lambda c: c.fetch_all_metadata())
-            self._known = {t: len(cluster.partitions_for_topic(t)) for t in cluster.topics()}
-            self._known_at = time.monotonic()
+            if self._looking is None or self._looking.done():  # all who wait share one look
+                self._looking = asyncio.create_task(self._look())
+                self._looking.add_done_callback(lambda t: t.cancelled() or t.exception())  # all may have gone away
+            await asyncio.shield(self._looking)
         return self._known
+
+    async def _look(self) -> None:
+        cluster: Any = await self._cluster.ask("its topics", lambda c: c.fetch_all_metadata())
+        self._known = {t: len(cluster.partitions_for_topic(t)) for t in cluster.topics()}
+        self._known_at = time.monotonic()
+
+    async def close(self) -> None:
+        if self._looking:
+            await cancel([self._looking])
 
     async def count(self, topic: str) -> int:
         """Partitions of `topic`, 0 when it is absent."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from itertools import islice
 from typing import Any
 
 from ray_app.catalog.tenant import SYSTEM
@@ -43,8 +42,14 @@ async def list_letters(app: App, tenant: str, raw: Ask) -> Answer:
     _operator(tenant)
     refuse_unknown(raw, ("topic",))
     topics = [parse_id("topic", raw["topic"])] if raw.get("topic") is not None else await app.letters.topics()
-    found = [one for topic in topics async for one in app.letters.read(topic)]
-    return {"letters": [_shown(one) for one in islice(found, MOST_LETTERS)], "waiting": len(found)}
+    found: list[Answer] = []
+    waiting = 0
+    for topic in topics:
+        async for one in app.letters.read(topic):
+            waiting += 1
+            if waiting <= MOST_LETTERS:
+                found.append(_shown(one))
+    return {"letters": found, "waiting": waiting}
 
 
 async def replay_letters(app: App, tenant: str, raw: Ask) -> Answer:

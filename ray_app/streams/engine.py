@@ -215,10 +215,15 @@ class _Reader:
     async def _measure(self) -> None:
         found: dict[Place, int] = {}
         for topic in {t for t, _ in self._positions}:
-            ends = await self._r.loop.log.ends(topic)
+            try:
+                ends = await self._r.loop.log.ends(topic)
+            except Unavailable as e:  # a partition without a leader holds up itself, and not what only asks how far
+                logger.info("a topic was not measured", extra={"topic": topic, "why": e.message[:200]})
+                continue
             found |= {(topic, p): at for p, at in enumerate(ends)}
         self._ends = found
-        self.lags = {place: max(0, found[place] - at) for place, at in self._positions.items()}
+        known = self.lags
+        self.lags = {p: max(0, found[p] - at) if p in found else known.get(p, 0) for p, at in self._positions.items()}
 
     def forget(self) -> None:
         """After a failure: read the leases and positions again."""

@@ -77,8 +77,12 @@ class Loop:
         if not entries:
             return position
         batch = Batch(unwrap(self.flow.name, entries))
+        began = entries[0].appended_at
+        again = any(e.appended_at < began for e in batch.entries)
         await self.hook("read")
         ops = await self.flow.flush(batch) if batch.entries else ()
+        if again:  # sent again, with the time of long ago: by that, its id would be forgotten at once
+            ops = [op.since(began) for op in ops]
         await self.hook("flushed")
         await self._bury(place[0], batch)
         await self.hook("buried")

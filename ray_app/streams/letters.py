@@ -87,6 +87,8 @@ class Letters:
         states = await self._states(topic)
         async for e in self._entries(topic + SUFFIX):
             found = _read(e, states)
+            if found is None:
+                continue
             same = (found.flow, found.partition, found.position)
             if same not in met and (every or found.state == "waiting"):
                 yield found
@@ -139,12 +141,17 @@ class Letters:
         return f"{self._prefix}:letters:{topic}"
 
 
-def _read(e: Logged, states: dict[str, str]) -> Letter:
-    d, id = orjson.loads(e.body), f"{e.partition}/{e.position}"
-    return Letter(
-        id, d["flow"], d["why"], d["topic"], d["partition"], d["position"], d.get("appended_at", e.appended_at),
-        d.get("key", ""), base64.b64decode(d["body"]), states.get(id, "waiting"), d.get("whole", True),
-    )  # fmt: skip
+def _read(e: Logged, states: dict[str, str]) -> Letter | None:
+    """None for what is no letter of ours: other programs have topics of such names, and no schema."""
+    id = f"{e.partition}/{e.position}"
+    try:
+        d = orjson.loads(e.body)
+        return Letter(
+            id, d["flow"], d["why"], d["topic"], d["partition"], d["position"], d.get("appended_at", e.appended_at),
+            d.get("key", ""), base64.b64decode(d["body"]), states.get(id, "waiting"), d.get("whole", True),
+        )  # fmt: skip
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 def _again(same: list[Letter]) -> Entry:

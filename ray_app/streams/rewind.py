@@ -6,15 +6,18 @@ writes to sinks, each entry idempotent by id, is put back to the first position 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ray_app.clock import new_id
 from ray_app.errors import LemoError
 from ray_app.events.base import EventLog, Place
 from ray_app.streams.control import Control, generation_field, prefix_of
 from ray_app.streams.engine import Runnable
+from ray_app.streams.partitions import DROP, TAKE
 from ray_app.streams.state import position_key
 
 if TYPE_CHECKING:
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 
 SWAP = (Path(__file__).parent / "rewind.lua").read_text()
 FADE_S = 60
+HOLD_S = 60  # after this another may begin, when one was killed
 Open = Callable[[int], Awaitable[Runnable]]
 
 
@@ -40,10 +44,29 @@ class Rewind:
         self._flow, self._open_at, self._redis, self._prefix, self._batch = flow, open_at, redis, prefix, batch
         self._control = Control(redis, prefix)
         self._swap = redis.register_script(SWAP)
+        self._take, self._drop = redis.register_script(TAKE), redis.register_script(DROP)
+        self._me, self._held = new_id(), f"{prefix}:rewinds:{flow}"
 
     async def rebuild(self) -> AsyncIterator[Progress]:
         """Read everything that the log still has into a new generation and swap it in; what a cut run left is removed
-        first. Raises LemoError when another rewind of this flow was swapped in meanwhile."""
+        first. Raises LemoError while another rewind of this flow runs, or when one was swapped in meanwhile."""
+        await self._hold()
+        try:
+            async with aclosing(self._rebuild()) as all_of_it:
+                async for progress in all_of_it:
+                    yield progress
+        finally:
+            await self._drop(keys=[self._held], args=[self._me])
+
+    async def _hold(self) -> None:
+        """One at a time: a second would remove what the first has rebuilt, or has just swapped in."""
+        if not await self._take(keys=[self._held], args=[self._me, HOLD_S * 1000]):
+            raise LemoError(
+                f"another rewind of flow {self._flow!r} runs; nothing was changed. If it was killed, try again "
+                f"in {HOLD_S} s"
+            )
+
+    async def _rebuild(self) -> AsyncGenerator[Progress]:
         live = (await self._control.of(self._flow)).generation
         await self._clear(live + 1)
         r = await self._open_at(live + 1)
@@ -63,6 +86,7 @@ class Rewind:
         read = 0
         while True:
             for place in places:
+                await self._hold()
                 after = await r.loop.step(place, at[place], self._batch)
                 read, at[place] = read + after - at[place], after
             behind = await self._behind(r.loop.log, at)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,10 @@ class Op:
     def packed(self) -> tuple[Any, ...]:
         return self.once, self.at, *self.command
 
+    def since(self, at: int) -> Op:
+        """The same, its id remembered as of `at` at the earliest."""
+        return replace(self, at=at) if self.at < at else self
+
 
 @dataclass(frozen=True, slots=True)
 class Sums:
@@ -49,6 +53,10 @@ class Sums:
 
     def packed(self) -> tuple[Any, ...]:
         return self.keys, self.targets, self.once, self.at, self.of, self.by
+
+    def since(self, at: int) -> Sums:
+        """The same, its ids remembered as of `at` at the earliest."""
+        return replace(self, at=[max(at, one) for one in self.at])
 
 
 class State:

@@ -232,6 +232,23 @@ async def test_a_certificate_of_an_unknown_authority_is_refused(kafka: KafkaBrok
     await log.close()
 
 
+async def test_who_asks_at_once_for_the_topics_shares_one_answer(
+    log: KafkaLog, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every append asks, and what is known runs out for all of them at one moment."""
+    await log.partitions(topic)
+    monkeypatch.setattr(log._directory, "_known_at", float("-inf"))
+    asked, ask = [], log._cluster.ask
+
+    async def counted(what: str, *args: Any) -> Any:
+        asked.append(what)
+        return await ask(what, *args)
+
+    monkeypatch.setattr(log._cluster, "ask", counted)
+    assert await asyncio.gather(*(log.partitions(topic) for _ in range(100))) == [4] * 100
+    assert asked == ["its topics"]
+
+
 async def test_a_group_with_members_refuses_and_nothing_else_happens(
     kafka: KafkaBroker, log: KafkaLog, topic: str
 ) -> None:

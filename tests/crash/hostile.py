@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import orjson
 from aiokafka import AIOKafkaProducer
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 COUNTING = ("behaviors", "hot", "metrics", "profile")  # what reads the behaviour topic
 PREFIX, LIMIT_S = "lemo", 60.0
+SEEN_S = 10.0  # a topic of letters that is new is seen within 5 s
 MOST_BYTES = 8 << 20
 
 
@@ -38,7 +40,9 @@ class Producer:
     ) -> Appended:
         """`message`: bytes as they are, None for no value, or anything to be written as JSON; `at`: its own time."""
         value = message if message is None or isinstance(message, bytes) else orjson.dumps(message)
-        m = await self.kafka.send_and_wait(topic, value, key, partition=partition, timestamp_ms=at)
+        batch = self.kafka.create_batch()
+        batch.append(key=key, value=value, timestamp=at)
+        m = await (await self.kafka.send_batch(batch, topic, partition=partition))
         self.sent.append(Appended(topic, m.partition, m.offset))
         return self.sent[-1]
 
@@ -62,24 +66,30 @@ class Producer:
     async def refused(self, told: Sequence[tuple[Appended, str]]) -> None:
         """Each of these messages is a letter of every flow that reads it, with its reason; no other message is."""
         await self.applied()
-        world = self.pool.world
-        letters = Letters(world.log, world.redis, PREFIX)
-        found: dict[tuple[str, str, int, int], str] = {}
+        wanted = {(f, *_place(a), a.position): why for a, why in told for f in self.flows(a.topic)}
+        found, until_s = await self._letters(), time.monotonic() + SEEN_S
+        while len(found) < len(wanted) and time.monotonic() < until_s:
+            await asyncio.sleep(0.1)
+            found = await self._letters()
+        assert found.keys() == wanted.keys(), {k: found.get(k) for k in found.keys() ^ wanted.keys()}
+        assert {k: found[k] for k, why in wanted.items() if why not in found[k]} == {}
+
+    async def _letters(self) -> dict[tuple[str, str, int, int], str]:
+        letters, found = Letters(self.pool.world.log, self.pool.world.redis, PREFIX), {}
         for topic in {a.topic for a in self.sent}:
             async for x in letters.read(topic):
                 found[x.flow, x.topic, x.partition, x.position] = x.why
-        wanted = {(f, *_place(a), a.position): why for a, why in told for f in self.flows(a.topic)}
-        assert found.keys() == wanted.keys(), {k: found.get(k) for k in found.keys() ^ wanted.keys()}
-        assert {k: found[k] for k, why in wanted.items() if why not in found[k]} == {}
+        return found
 
     async def goes_on(self, topic: str, message: dict[str, Any]) -> None:
         """A good message in each partition of the topic is applied by each flow, and nothing is behind then."""
         log = self.pool.world.log
-        for p in range(await log.partitions(topic)):
-            await self.send(topic, message | {"event_id": uuid4().hex, "request_id": f"r{p}"}, p)
+        own = "request_id" if topic == self.pool.settings.events.slate_topic else "event_id"
+        sent = [await self.send(topic, message | {own: f"good{p}"}, p) for p in range(await log.partitions(topic))]
         await self.applied()
         for flow in self.flows(topic):
             await until(lambda flow=flow: self._no_lag(flow, topic), f"{flow} has no lag in {topic}", LIMIT_S)
+        assert not any([await self.dead(a) for a in sent])
 
     async def _no_lag(self, flow: str, topic: str) -> bool:
         world = self.pool.world

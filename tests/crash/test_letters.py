@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ray_app.errors import NotFound
+from ray_app.events.base import Entry
 from ray_app.streams.flow import Bad, Batch, Flow
 from ray_app.streams.letters import Letters
 from ray_app.streams.state import Op
@@ -72,6 +73,19 @@ async def test_a_crash_between_the_sending_and_its_note_counts_once(world: World
     assert await world.held() == wanted
 
 
+@pytest.mark.parametrize("flow", ["hot", "metrics"])
+async def test_a_letter_that_is_sent_twice_long_after_counts_once(world: World, flow: str) -> None:
+    """The second comes in a later batch, when only the memory of event ids can tell."""
+    wanted = await world.wanted(flow)
+    await member(world, flow, picky=True).drain()
+    world.clock.pass_s(10 * WINDOW_S)
+    for _ in range(2):
+        assert await letters(world).replay(TOPIC, lambda one: True)
+        await member(world, flow).drain()
+        await world.stores.redis.delete(f"lemo:letters:{TOPIC}")  # the notes were never written
+    assert await world.held(flow) == wanted
+
+
 async def test_an_entry_that_two_flows_could_not_read_is_sent_once(world: World) -> None:
     wanted = {flow: await world.wanted(flow) for flow in ("hot", "behaviors")}
     for flow in wanted:
@@ -82,6 +96,13 @@ async def test_an_entry_that_two_flows_could_not_read_is_sent_once(world: World)
     for flow, counts in wanted.items():
         await member(world, flow).drain()
         assert await world.held(flow) == counts
+
+
+async def test_what_is_no_letter_of_ours_hides_none(world: World) -> None:
+    for body in (b"", b"[]", b"7", b'{"flow": "hot"}', b"\xff"):
+        await world.stores.log.append(f"{TOPIC}.dlq", [Entry("theirs", body)])
+    await member(world, "hot", picky=True).drain()
+    assert len([one async for one in letters(world).read(TOPIC)]) > 20
 
 
 async def test_what_is_dropped_is_listed_no_more_and_never_sent(world: World) -> None:

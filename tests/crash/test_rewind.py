@@ -134,6 +134,19 @@ async def test_of_two_rewinds_at_once_the_later_one_changes_nothing(world: World
     assert await world.held() == wanted
 
 
+async def test_a_rewind_does_not_begin_while_another_runs(world: World, generation: _Generation) -> None:
+    """It would remove what the first has counted, and not what the first counts meanwhile."""
+    await world.member().drain()
+    wanted = await world.wanted()
+    first = rewind(world, generation).rebuild()
+    await anext(first)
+    with pytest.raises(LemoError, match="runs; nothing was changed"):
+        await anext(rewind(world, generation).rebuild())
+    assert [p async for p in first]
+    assert await world.held() == wanted  # of generation 1
+    assert not await world.stores.redis.exists(f"lemo:rewinds:{world.flow}")
+
+
 async def test_it_swaps_while_a_member_goes_on_writing(world: World, generation: _Generation) -> None:
     live: Member = world.member()
     await live.drain()
