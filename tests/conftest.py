@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -175,7 +176,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that need a server which is downloaded are marked `peers`: `make check` leaves them to `make test`."""
     for item in items:
         call = getattr(item, "callspec", None)
-        chosen = set(call.id.split("-")) if call else set()
+        chosen = set(re.split("[- ]", call.id)) if call else set()
         if PEERS & set(getattr(item, "fixturenames", ())) or NAMES & chosen:
             item.add_marker("peers")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from hashlib import blake2b
 from types import MappingProxyType
 from typing import Any
@@ -78,7 +77,7 @@ def behavior(raw: object, appended_at: int) -> Behavior:
         "position": m.first(POSITION),
     }
     found = parse_behavior(asked, tenant, appended_at, history=True)
-    return found if event_id is not None else replace(found, event_id=_content_id(found))
+    return found if event_id is not None else found._replace(event_id=_content_id(found))
 
 
 def _type(m: wire.Message) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import cache
 
 import orjson
 
@@ -42,11 +43,15 @@ class Hot:
     def _ops(self, tally: Tally[Target]) -> Sequence[Op | Sums]:
         touched: dict[str, set[tuple[str, int]]] = defaultdict(set)
 
-        def fields(target: Target) -> tuple[str, list[str]]:
-            tenant, scenario, bucket, item_id = target
+        @cache
+        def keys(tenant: str, scenario: str | None, bucket: int) -> list[str]:
             names = hot.names(scenario)
             touched[tenant].update((s, bucket) for s in names)
-            return item_id, [hot.key(self._prefix, tenant, s, bucket) for s in names]
+            return [hot.key(self._prefix, tenant, s, bucket) for s in names]
+
+        def fields(target: Target) -> tuple[str, list[str]]:
+            tenant, scenario, bucket, item_id = target
+            return item_id, keys(tenant, scenario, bucket)
 
         ops: list[Op | Sums] = [*tally.sums(fields)]
         for tenant, buckets in sorted(touched.items()):

@@ -39,5 +39,5 @@ class Tally(Generic[Target]):
         targets: list[tuple[str | int, ...]] = []
         for target in self._places:
             field, hashes = fields(target)
-            targets.append((field, *(keys.setdefault(k, len(keys)) for k in hashes)))
+            targets.append((field, *[keys.setdefault(k, len(keys)) for k in hashes]))
         return [Sums(list(keys), targets, self._once, self._at, self._of, self._by)]

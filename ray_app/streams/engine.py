@@ -22,7 +22,7 @@ from ray_app.streams.places import Places
 logger = logging.getLogger(__name__)
 FIRST_WAIT_S, MOST_WAIT_S = 0.1, 5.0
 IDLE_S = 0.2
-AT_ONCE = 2  # places of a flow: one is applied while the stores write what came of another
+AT_ONCE = 4  # places of a flow: some are applied while the stores write what came of others
 AWAY = (Unavailable, RedisError, OSError)  # a store does not answer
 
 

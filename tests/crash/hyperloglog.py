@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 SEED, MULTIPLY, ALL = 0xADC83B19, 0xC6A4A7935BD1E995, 2**64 - 1
 REGISTER_BITS, HASH_BITS = 14, 64
 
 
+@cache
 def hyperloglog(member: str) -> tuple[int, int]:
     """(register, rank): the length of the run of zeros that its hash begins with, and one."""
     hashed = murmur(member.encode())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -151,7 +150,7 @@ async def test_it_swaps_while_a_member_goes_on_writing(world: World, generation:
     live: Member = world.member()
     await live.drain()
     again = behaviors(world.stores.tenant, 60)
-    sent = [behavior_entry(replace(b, event_id=f"later-{b.event_id}")) for b in again]
+    sent = [behavior_entry(b._replace(event_id=f"later-{b.event_id}")) for b in again]
     done = asyncio.Event()
 
     async def write() -> None:

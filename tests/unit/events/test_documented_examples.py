@@ -17,6 +17,7 @@ from ray_app.events import wire, wire_behaviors, wire_items
 from ray_app.events.base import Logged
 from ray_app.flows.item_events import Patch, Reader, fold
 from ray_app.flows.read import behavior, reason
+from ray_app.types import Behavior
 
 DOCS = Path(__file__).parents[3] / "docs"
 TEXT = (DOCS / "events.md").read_text()
@@ -43,7 +44,8 @@ def read(topic: str, body: str) -> Any:
 def test_an_example_is_read_as_the_document_says(topic: str, body: str, after: list[tuple[str, str]]) -> None:
     found = read(topic, body)
     if after and after[0][0] == "becomes":
-        wanted, shown = orjson.loads(after[0][1]), orjson.loads(orjson.dumps(asdict(found)))
+        fields = found._asdict() if isinstance(found, Behavior) else asdict(found)
+        wanted, shown = orjson.loads(after[0][1]), orjson.loads(orjson.dumps(fields))
         if isinstance(found, Patch):
             del shown["whole"]
         unsaid: tuple[Any, ...] = (None, "", [], {}, 0, "available")
