@@ -153,7 +153,7 @@ def test_a_behaviour_comes_back_from_the_log_as_it_was_accepted(raw: dict[str, A
 
 def test_behaviours_of_one_visitor_share_a_key_and_a_session_is_no_user() -> None:
     first, second = behavior("e1", "i"), behavior("e2", "j", type="click")
-    session = replace(first, user_id=None, session_id="1")
+    session = first._replace(user_id=None, session_id="1")
     assert schema.behavior_entry(first).key == schema.behavior_entry(second).key
     assert schema.behavior_entry(session).key != schema.behavior_entry(first).key
 

@@ -243,7 +243,7 @@ async def test_debug_tells_where_the_time_went(shop: Shop) -> None:
 
 
 async def test_a_session_is_answered_like_a_user(shop: Shop) -> None:
-    b = replace(behavior("s", "i3", CLOCK.now()), user_id=None, session_id="x")
+    b = behavior("s", "i3", CLOCK.now())._replace(user_id=None, session_id="x")
     for command in profile.writes(b, "p"):
         await shop.redis.execute_command(*command)
     slate = await shop.ask(user_id=None, session_id="x", n=3)
