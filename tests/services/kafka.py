@@ -7,7 +7,6 @@ import socket
 import struct
 import subprocess
 from collections.abc import Sequence
-from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
 from urllib.parse import quote
@@ -15,7 +14,7 @@ from urllib.parse import quote
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.structs import TopicPartition
 
-from tests.services.child import Child
+from tests.services.child import Child, free_port
 from tests.services.maven import classpath, program
 
 VERSION = os.environ.get("LEMO_KAFKA_VERSION") or "4.1.0"
@@ -66,7 +65,7 @@ class KafkaBroker(Child):
 
     def __init__(self, folder: Path, version: str = VERSION) -> None:
         super().__init__(folder)
-        self.port, secure, controller = _free_ports(3)  # taken at once: no two are the same
+        secure, controller = free_port(), free_port()
         self.url = f"kafka://127.0.0.1:{self.port}"
         self.secure_url, self.guest_url = (
             f"kafka://{user}:{quote(SECRET, safe='')}@127.0.0.1:{secure}"
@@ -122,11 +121,3 @@ def run(line: Sequence[str]) -> str:
     if done.returncode:
         raise RuntimeError(f"{' '.join(line)} failed:\n{(done.stdout + done.stderr)[-2000:]}")
     return done.stdout
-
-
-def _free_ports(n: int) -> list[int]:
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(n)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]

@@ -29,13 +29,10 @@ class RedisPeer(Child):
 
     def __init__(self, folder: Path, which: str = DEBIAN, options: Sequence[str] = DURABLE, database: int = 0) -> None:
         super().__init__(folder)
-        while "--cluster-enabled" in options and self.port > 55_000:
-            super().__init__(folder)
         self._program, self._options = program(which), options
         self.url = f"redis://127.0.0.1:{self.port}/{database}"
 
     def command(self) -> Sequence[str]:
-        """A node of a cluster has a second port, 10,000 above the first, which may be more than there are."""
         where = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
         return [self._program, *where, *self._options]
 
