@@ -46,9 +46,11 @@ class Groups:
 
         async def work(client: AIOKafkaClient) -> int:
             answer = await self._ask(client, group, OffsetFetchRequest(group, [(topic, [partition])]))
-            ((_, ((_, offset, _, code),)),) = answer.topics
-            _raise(self._coordinators, group, code)
-            return int(offset)
+            _raise(self._coordinators, group, getattr(answer, "error_code", 0))  # of the group: it names no topic then
+            found = [part for _, parts in answer.topics for part in parts]
+            for *_, code in found:
+                _raise(self._coordinators, group, code)
+            return int(found[0][1]) if found else -1
 
         return max(0, await self._cluster.ask(f"positions of group {group}", work))
 
