@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import shlex
+import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,8 @@ from ray_app.errors import LemoError, NotFound, Unavailable
 NAMESPACE = "lemo"
 STORES = "local-stores"
 SCHEDULER = "scheduler"
-DASHBOARD = "dashboard.url"  # a file of the data folder
+DASHBOARD = "dashboard.url"  # files of the data folder: the Jobs API of the cluster that serves it, and its GCS
+ADDRESS = "cluster.address"
 ENDED = {JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED}
 
 
@@ -29,9 +32,21 @@ def connect() -> None:
     if ray.is_initialized():
         return
     try:
-        ray.init(address="auto", namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(address=_address(), namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
     except ConnectionError:
         raise Unavailable("no Ray cluster runs on this machine. Start one: lemo up") from None
+
+
+def _address() -> str:
+    """Of several clusters on one machine Ray takes any for "auto", and tells a job so in RAY_ADDRESS: what the data
+    folder of this environment names is sure."""
+    file = Path(os.environ.get("LEMO_DATA", ".lemo")) / ADDRESS
+    with suppress(OSError):
+        address = file.read_text().strip()
+        host, _, port = address.rpartition(":")
+        socket.create_connection((host, int(port)), 2.0).close()  # else it is of an earlier start
+        return address
+    return "auto"
 
 
 def detached(cls: type, name: str, *args: Any, **options: Any) -> Any:
@@ -65,10 +80,11 @@ def settings(timeout_s: float = 30.0) -> Settings:
     return found
 
 
-def record_dashboard(data: Path) -> None:
-    """Keep the address of this cluster's Jobs API in the data folder, so that `lemo` finds the right cluster."""
+def record_addresses(data: Path) -> None:
+    """Keep in the data folder where this cluster listens, so that `lemo` and its jobs find the right one."""
     node: Any = ray._private.worker._global_node  # Ray offers it to drivers alone, and only at their init
     (data / DASHBOARD).write_text(f"http://{node.webui_url}\n")
+    (data / ADDRESS).write_text(f"{ray.get_runtime_context().gcs_address}\n")
 
 
 def job_client(data: Path) -> JobSubmissionClient:

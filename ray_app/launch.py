@@ -31,6 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "serve_config.yaml"
 MARK = "RUN_OF_LEMO"  # in the environment of every process of one start
 STARTED = "up.pid"  # a file of the data folder: which `lemo up` runs on it
+JOBS_PORT = 52365  # where Ray's agent takes jobs; of clusters that `serve run` starts it is always this one
 STOP_S = 5.0  # `serve run` has this long after SIGINT; then everything of this start is killed
 _PR_SET_PDEATHSIG = 1
 

@@ -24,6 +24,11 @@ def up(shop: Shop | None, http_port: int | None = None, grpc_port: int | None = 
     settings.data.mkdir(parents=True, exist_ok=True)
     house = launch.House(settings.data, http_port, grpc_port)
     console.print(f"starting; the log is {house.log}")
+    if launch.free_port(launch.JOBS_PORT) != launch.JOBS_PORT:
+        console.print(
+            f"port {launch.JOBS_PORT} is taken, by another Ray cluster on this machine as a rule: "
+            "this one will answer, but take no jobs. To train here, stop the other one and start again"
+        )
     return launch.run(house, lambda: _ready(house, shop))
 
 

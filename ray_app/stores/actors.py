@@ -31,7 +31,7 @@ class LocalStores:
         children = {"stores.redis_url": "redis", "stores.clickhouse_url": "clickhouse"}
         self._embedded = Embedded(settings.data, [children[name] for name in embedded if name in children])
         self._embedded.start()
-        cluster.record_dashboard(settings.data)
+        cluster.record_addresses(settings.data)
         self._ending = threading.Event()
         threading.Thread(target=self._watch, daemon=True, name="watch-stores").start()
 

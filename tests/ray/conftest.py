@@ -71,6 +71,11 @@ def until(what: Callable[[], object], timeout_s: float = 60.0) -> object:
     raise AssertionError(f"not true within {timeout_s} s; last: {last!r}")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Clusters of one test or module first: while the session's one runs, no other takes jobs (launch.JOBS_PORT)."""
+    items.sort(key=lambda item: "shop" in getattr(item, "fixturenames", ()))
+
+
 @pytest.fixture(scope="session")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     data = tmp_path_factory.mktemp("lemo")

@@ -126,6 +126,26 @@ async def test_what_old_producers_write_to_kafka_is_recommended(served: Served) 
         until(lambda id=id: id in served.shown("somebody", 100), 30)  # type: ignore[misc]
 
 
+def test_a_job_learns_from_served_stores_and_what_it_learned_answers(served: Served) -> None:
+    for name in ("embed", "similarity"):
+        line = [str(Path(LEMO).parent / "ray"), "job", "submit", "--", "python", f"jobs/{name}.py"]
+        env = {**served.env, "RAY_AUTH_MODE": "token", "RAY_API_SERVER_ADDRESS": _dashboard(served)}
+        done = subprocess.run(
+            [*line, "--tenant", TENANT], env=env, cwd=ROOT, capture_output=True, text=True, timeout=240
+        )
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+
+    def versions() -> object:
+        answer = served.post("recommend", {"scenario": "home", "user_id": "u1", "n": 5})
+        return "embedder" in answer["versions"]  # type: ignore[operator]
+
+    until(versions, 30)
+
+
+def _dashboard(served: Served) -> str:
+    return (served.house.data / "dashboard.url").read_text().strip()
+
+
 def test_lemo_check_finds_every_store_and_its_version(served: Served) -> None:
     done = served.lemo("check", "--json")
     assert done.returncode == 0, done.stdout + done.stderr
