@@ -244,7 +244,8 @@ async def runnable(settings: Settings, name: str, member: str, generation: int |
         raise
     kept = prefix_of(prefix, name, generation)
     made = flow(w, name, kept)
-    loop = Loop(made, w.log, State(w.redis, kept, name, s.repeat_window_s), group_of(settings, name))
+    state = State(w.redis, kept, name, s.repeat_window_s)
+    loop = Loop(made, w.log, state, group_of(settings, name), generation=generation)
     leases = Leases(w.redis, prefix, name, member, s.lease_s, w.clock)
     return Runnable(loop, Places(w.log, made.topics, w.clock), leases, control, generation, w.close)
 

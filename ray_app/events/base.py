@@ -6,9 +6,13 @@ import re
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-from ray_app.errors import LemoError
+import msgspec
+
+from ray_app.errors import LemoError, Unavailable
+
+SUFFIX = ".dlq"  # what a topic's name ends in where its dead letters are kept
 
 
 class PositionLost(LemoError):
@@ -23,6 +27,10 @@ class PositionLost(LemoError):
             topic=topic, partition=str(partition), position=str(position), first=str(first),
         )  # fmt: skip
         self.first = first
+
+
+class PlaceUnavailable(Unavailable):
+    """One topic, or one partition of it, cannot be read or written; others may."""
 
 
 def partition_of(key: str, partitions: int) -> int:
@@ -56,10 +64,11 @@ class Entry:
     body: bytes
 
 
-class Logged(NamedTuple):
+class Logged(msgspec.Struct, frozen=True, gc=False):
     """An entry in the log; `appended_at` is the log's own time in ms and never goes back within a partition.
 
-    A NamedTuple, since it is made for every event that is read: a third of what a frozen dataclass costs."""
+    A Struct that the garbage collector does not visit, since it is made for every event that is read: a third of what a
+    NamedTuple costs."""
 
     topic: str
     partition: int
@@ -82,7 +91,8 @@ class EventLog(Protocol):
     """Durable, ordered by partition, at least once. Positions are dense integers from 0 in the embedded log;
     in general only their order counts.
 
-    Raises Unavailable while the log cannot be reached, and then nothing was appended that the caller may count on.
+    Raises Unavailable while the log cannot be reached, and then nothing was appended that the caller may count on;
+    PlaceUnavailable where that is known of one topic or partition only.
     """
 
     async def append(self, topic: str, entries: Sequence[Entry]) -> list[Appended]:

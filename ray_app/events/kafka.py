@@ -11,10 +11,11 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 
 from ray_app.errors import InvalidSettings
-from ray_app.events.base import Appended, Entry, Logged, Place
+from ray_app.events.base import SUFFIX, Appended, Entry, Logged, Place, PlaceUnavailable
 from ray_app.events.kafka_url import parse
 
 APPEND_S = 10.0
+MADE_S = 5.0  # a topic that is made is seen by all brokers within this
 ABSENT_S = 0.5  # a topic that is absent is looked for again after this
 
 
@@ -65,8 +66,15 @@ class KafkaLog:
         return sorted(await self._directory.topics())
 
     async def partitions(self, topic: str) -> int:
-        """Partitions that are added to a topic are seen within 5 s."""
+        """Partitions that are added to a topic are seen within 5 s. Raises PlaceUnavailable for one that is neither
+        seen nor made."""
+        until = time.monotonic() + MADE_S
         while not (n := await self._directory.count(topic)):
+            if time.monotonic() > until:
+                raise PlaceUnavailable(
+                    f"topic {topic} was made, and is not seen {MADE_S:g} s later. Look at the brokers' controller, and "
+                    "let the user describe the topic"
+                )
             await self._directory.make(topic, self._n, self._replication, self._topic_settings)
         return n
 
@@ -114,7 +122,8 @@ class KafkaLog:
         return f"Kafka {await self._directory.release()}"
 
     async def findings(self, topics: Collection[str] = ()) -> list[str]:
-        """What is wrong with those of `topics` that exist, and what to do; with none named, of all."""
+        """What is wrong with those of `topics` that exist and with their dead-letter topics, and what to do; with none
+        named, of all."""
         counts = {t: n for t, n in (await self._directory.topics()).items() if t in topics or not topics}
         found = [
             f"topic {t} has {n} partitions, and events.partitions is {self._n}: more members than {n} would idle. "
@@ -122,8 +131,16 @@ class KafkaLog:
             for t, n in counts.items()
             if n < self._n
         ]
-        for topic, settings in (await self._directory.settings(list(counts))).items():
-            if settings.get("message.timestamp.type") == "CreateTime":
+        dead = [t for t in await self._directory.topics() if t.removesuffix(SUFFIX) in counts and t not in counts]
+        least = int(self._topic_settings["max.message.bytes"])
+        for topic, settings in (await self._directory.settings([*counts, *dead])).items():
+            if topic.endswith(SUFFIX) and int(settings.get("max.message.bytes") or least) < least:
+                found.append(
+                    f"topic {topic} takes messages of {settings['max.message.bytes']} bytes, and a dead letter may "
+                    f"have {least}: a partition would wait until it can be written. Set max.message.bytes={least} by "
+                    "kafka-configs --alter"
+                )
+            if topic in counts and settings.get("message.timestamp.type") == "CreateTime":
                 found.append(
                     f"topic {topic} keeps the time of its senders: lateness and windows would depend on their clocks. "
                     "Set message.timestamp.type=LogAppendTime by kafka-configs --alter"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import create_conn
@@ -39,7 +39,6 @@ class Cluster:
         self._connection = connection
         self._client: AIOKafkaClient | None = None
         self._opening = asyncio.Lock()
-        self._tracked: set[str] = set()
         self._ending: set[asyncio.Task[None]] = set()
 
     async def client(self) -> AIOKafkaClient:
@@ -54,6 +53,7 @@ class Cluster:
             bootstrap_servers=list(self._connection.servers), client_id="lemo", request_timeout_ms=REQUEST_MS,
             metadata_max_age_ms=int(LOOK_S * 1000), **self._connection.arguments,
         )  # fmt: skip
+        make_no_topics(client)
         try:
             async with asyncio.timeout(CONNECT_S):
                 await client.bootstrap()
@@ -61,8 +61,9 @@ class Cluster:
             why = await self._why(client) or str(e)
             await client.close()
             raise Unavailable(f"Kafka at {self.shown} cannot be reached: {why}") from e
-        if self._tracked:
-            client.set_topics(self._tracked)
+        except BaseException:  # who asked has gone
+            await client.close()
+            raise
         return client
 
     async def _why(self, client: AIOKafkaClient) -> str:
@@ -118,14 +119,20 @@ class Cluster:
                 client.force_metadata_update()
             await asyncio.sleep(RETRY_S)
 
-    async def track(self, topic: str) -> AIOKafkaClient:
+    async def known(self, topic: str) -> AIOKafkaClient:
         """A client that knows the leaders of `topic`, which exists."""
         client = await self.client()
-        if topic not in self._tracked or client.cluster.partitions_for_topic(topic) is None:
-            self._tracked.add(topic)
-            client.add_topic(topic)
+        if client.cluster.partitions_for_topic(topic) is None:
             await asyncio.wait([client.force_metadata_update()], timeout=CONNECT_S)
         return client
+
+
+def make_no_topics(client: AIOKafkaClient) -> None:
+    """For ever a client of aiokafka asks for each topic that it has met, by name, and a broker makes one that is
+    absent: a topic that was deleted would come back. This one asks for all that exist."""
+    asks: Any = client
+    update = asks._metadata_update
+    asks._metadata_update = lambda cluster, topics: update(cluster, None)
 
 
 def leader(client: AIOKafkaClient, topic: str, partition: int) -> int:

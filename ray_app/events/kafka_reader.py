@@ -22,18 +22,19 @@ from aiokafka.protocol.fetch import FetchRequest
 
 from ray_app.cancel import cancel
 from ray_app.errors import Unavailable
-from ray_app.events.base import Appended, Logged, Place, PositionLost
+from ray_app.events.base import Appended, Logged, Place, PlaceUnavailable, PositionLost
 from ray_app.events.kafka_client import READ_COMMITTED, RETRY_S, Cluster, leader, reason
 from ray_app.events.kafka_records import unpack
 from ray_app.events.kafka_topics import EARLIEST, LATEST, Directory
 
 logger = logging.getLogger(__name__)
-AHEAD_BYTES, LEAST_AHEAD_BYTES = 8 << 20, 128 << 10  # read ahead in all places together; in one at least
+AHEAD_BYTES, LEAST_AHEAD_BYTES = 12 << 20, 128 << 10  # read ahead in all places together; in one at least
 FETCH_BYTES, PLACE_BYTES = 2 << 20, 1 << 20  # of one answer, of one place in it; a larger entry comes nevertheless
 WAIT_MS, BUSY_WAIT_MS = 100, 25  # how long a broker may wait for an entry: shorter while some place takes none
 FRESH_S = 1.0  # an answer that nothing follows holds for this long
 FILL_S = 0.5  # a batch that is not full waits this long for entries that are known to follow
 READ_S = 5.0  # a read gives up after this without an answer
+SILENT_S = 1.0  # ... and after this once a fetch has failed: another broker may lead the place by then
 FORGET_S = 30.0  # a place that nobody has read for this long
 MOST_RETRY_S = 1.0
 POSITION = attrgetter("position")
@@ -51,10 +52,13 @@ class _Ahead:
     limit: int = 0  # entries of a whole batch
     end: int = -1  # of the partition, when it was last heard of
     heard_at: float = float("-inf")
+    silent_since: float | None = None  # no broker leads it, or its broker has not answered since
+    why: str = ""
     used_at: float = 0.0
     outside: bool = False  # the broker has no such position
     beyond_until: float = float("-inf")  # ... since the log ends before it; looked at again then
     trouble: str = ""
+    trouble_at: float = 0.0
 
     def move(self, position: int) -> None:
         """Let go of what lies before `position`."""
@@ -81,7 +85,7 @@ class Reader:
     async def read(self, place: Place, position: int, limit: int, wait_s: float) -> list[Logged]:
         """As EventLog.read, of a place that exists. A read at one position again gives the same entries again."""
         async with self._turns[place]:
-            await self._cluster.track(place[0])
+            await self._cluster.known(place[0])
             return await self._read(place, position, limit, wait_s)
 
     async def _read(self, place: Place, position: int, limit: int, wait_s: float) -> list[Logged]:
@@ -99,26 +103,35 @@ class Reader:
             elif ahead.entries or ahead.empty(now):
                 return ahead.entries[:limit]
             else:
-                self._cluster.drop()
-                raise Unavailable(
-                    f"Kafka at {self._cluster.shown} gave no answer for {place[0]}/{place[1]} in {READ_S} s"
-                )
+                await self._start()
+                raise self._silent(place, ahead)
+
+    def _silent(self, place: Place, ahead: _Ahead) -> PlaceUnavailable:
+        """When no broker answers at all, they are looked for anew."""
+        if all(a.heard_at < time.monotonic() - READ_S for a in self._ahead.values()):
+            self._cluster.drop()
+        why = f"has no answer for {place[0]}/{place[1]}: {ahead.why or f'none in {READ_S} s'}"
+        return PlaceUnavailable(f"Kafka at {self._cluster.shown} {why}")
 
     def _until(self, ahead: _Ahead, limit: int, now: float, began: float, wait_s: float) -> float:
-        """When the read ends, unless something comes before. Raises Unavailable for a place in trouble."""
+        """When the read ends, unless something comes before. Raises PlaceUnavailable for a place in trouble. One that
+        was silent before is not waited for again: others would wait with it."""
         if ahead.entries:
             enough = len(ahead.entries) >= limit or ahead.next >= ahead.end or not self._has_room(ahead)
             return now if enough else began + FILL_S
-        if ahead.trouble:
-            trouble, ahead.trouble = ahead.trouble, ""
-            raise Unavailable(f"Kafka at {self._cluster.shown}: {trouble}")
-        return began + wait_s if ahead.empty(now) else max(began, ahead.heard_at) + READ_S
+        trouble, ahead.trouble = ahead.trouble, ""
+        if trouble and now - ahead.trouble_at < FRESH_S:
+            raise PlaceUnavailable(f"Kafka at {self._cluster.shown}: {trouble}")
+        if ahead.empty(now):
+            return began + wait_s
+        latest = max(began, ahead.heard_at) + READ_S
+        return latest if ahead.silent_since is None else min(latest, ahead.silent_since + SILENT_S)
 
     async def wait(self, places: Mapping[Place, int], wait_s: float) -> bool:
         """As EventLog.wait, for places that exist; False when the time ended it."""
         until = time.monotonic() + wait_s
         for topic in {t for t, _ in places}:
-            await self._cluster.track(topic)
+            await self._cluster.known(topic)
         while True:
             news, now = self._news, time.monotonic()
             held = [self._at(place, position) for place, position in places.items()]
@@ -169,10 +182,12 @@ class Reader:
         ahead.beyond_until = now + FRESH_S
 
     def _has_room(self, ahead: _Ahead) -> bool:
-        """While all together have, or in any case for a little or a whole batch: a flow rests after one that is not."""
+        """While all together have, and it has less than a batch in hand and one more; in any case for a little or a
+        whole batch: a flow rests after one that is not."""
         if ahead.bytes < LEAST_AHEAD_BYTES or (len(ahead.entries) < ahead.limit and ahead.bytes < PLACE_BYTES):
             return True
-        return ahead.bytes < 2 * PLACE_BYTES and self._held() < AHEAD_BYTES
+        wanted = ahead.bytes < 2 * PLACE_BYTES or len(ahead.entries) < 2 * ahead.limit
+        return wanted and self._held() < AHEAD_BYTES
 
     def _held(self) -> int:
         return sum(a.bytes for a in self._ahead.values())
@@ -222,16 +237,33 @@ class Reader:
         wanted = {p: a for p, a in led.items() if self._wanted(a)}
         if not wanted:
             return False
-        if node is None:
-            raise StaleMetadata("no leader")
         asked = {p: a.next for p, a in wanted.items()}
-        answer = await client.send(node, self._request(wanted, WAIT_MS if len(wanted) == len(led) else BUSY_WAIT_MS))
+        try:
+            if node is None:
+                raise StaleMetadata("no broker leads it")
+            request = self._request(wanted, WAIT_MS if len(wanted) == len(led) else BUSY_WAIT_MS)
+            answer = await client.send(node, request)
+        except KafkaError as e:
+            self._miss(wanted.values(), e)
+            raise
         self._take(answer, asked)
         return True
+
+    def _miss(self, those: Iterable[_Ahead], e: KafkaError) -> None:
+        for ahead in those:
+            ahead.why = reason(e)
+            ahead.silent_since = time.monotonic() if ahead.silent_since is None else ahead.silent_since
+        self._wake()
+
+    def _wake(self) -> None:
+        news, self._news = self._news, asyncio.Event()
+        news.set()
 
     def _read_lately(self) -> dict[Place, _Ahead]:
         before = time.monotonic() - FORGET_S
         self._ahead = {p: a for p, a in self._ahead.items() if a.used_at > before}
+        for place in [p for p, turn in self._turns.items() if p not in self._ahead and not turn.locked()]:
+            del self._turns[place]
         return self._ahead
 
     def _request(self, wanted: Mapping[Place, _Ahead], wait_ms: int) -> FetchRequest:
@@ -253,13 +285,13 @@ class Reader:
                 if not code:
                     self._keep(place, ahead, end, raw, aborted)
                 elif error is OffsetOutOfRangeError:
-                    ahead.outside = True
+                    ahead.outside, ahead.silent_since = True, None
                 elif error.invalid_metadata:
+                    self._miss([ahead], error())
                     stale = error
                 else:
-                    ahead.trouble = f"{topic}/{partition}: {reason(error())}"
-        news, self._news = self._news, asyncio.Event()
-        news.set()
+                    ahead.trouble, ahead.trouble_at = f"{topic}/{partition}: {reason(error())}", time.monotonic()
+        self._wake()
         if stale:
             raise stale
 
@@ -267,11 +299,11 @@ class Reader:
         try:
             found, ahead.next = unpack(place, raw, ahead.next, aborted)
         except KafkaError as e:
-            ahead.trouble = f"{place[0]}/{place[1]} at {ahead.next}: {reason(e)}"
+            ahead.trouble, ahead.trouble_at = f"{place[0]}/{place[1]} at {ahead.next}: {reason(e)}", time.monotonic()
             return
         ahead.entries += found
         ahead.bytes += len(raw)
-        ahead.end, ahead.heard_at = end, time.monotonic()
+        ahead.end, ahead.heard_at, ahead.silent_since = end, time.monotonic(), None
 
 
 async def _within(news: asyncio.Event, seconds: float) -> None:

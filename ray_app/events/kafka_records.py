@@ -35,9 +35,9 @@ def unpack(
             _end_transaction(batch, dropped)
         elif not (dropped and batch.is_transactional and batch.producer_id in dropped):
             found += [
-                Logged(topic, partition, r.offset, max(0, r.timestamp or 0), _text(r.key), r.value or b"")
+                Logged(topic, partition, at, max(0, r.timestamp or 0), _text(r.key), r.value or b"")
                 for r in batch
-                if r.offset >= position
+                if (at := r.offset) >= position
             ]
         position = max(position, batch.next_offset)
     return found, position

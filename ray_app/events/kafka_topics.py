@@ -9,15 +9,29 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiokafka.client import AIOKafkaClient, ConnectionGroup
-from aiokafka.errors import StaleMetadata, TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    InvalidTopicError,
+    PolicyViolationError,
+    StaleMetadata,
+    TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
+    for_code,
+)
 from aiokafka.protocol.admin import ApiVersionRequest, CreateTopicsRequest, DescribeConfigsRequest
+from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.offset import OffsetRequest
 
 from ray_app.cancel import cancel
+from ray_app.errors import Unavailable
+from ray_app.events.base import PlaceUnavailable
 from ray_app.events.kafka_client import LOOK_S, READ_COMMITTED, REQUEST_MS, Cluster, leader
 
 ABSENT_S = 0.5  # a topic that was not there is looked for again after this
 LATEST, EARLIEST = -1, -2
+OF_TOPIC = (
+    ClusterAuthorizationFailedError, InvalidTopicError, PolicyViolationError, TopicAuthorizationFailedError,
+)  # fmt: skip
 TOPIC = 2  # the kind of resource whose settings are asked
 PRODUCE, FETCH = 0, 1
 # The release that brought these versions of the two requests, newest first.
@@ -60,7 +74,7 @@ class Directory:
         return (await self.topics()).get(topic, 0)
 
     async def make(self, topic: str, partitions: int, replication: int, settings: Mapping[str, str]) -> None:
-        """Raises Unavailable, with the reason, when the brokers refuse."""
+        """Raises PlaceUnavailable, with the reason, when the brokers refuse, or have it and hide it from this user."""
         wanted: Any = [(topic, partitions, replication, [], list(settings.items()))]
 
         async def work(client: AIOKafkaClient) -> None:
@@ -71,22 +85,29 @@ class Directory:
                 controller.nodeId, CreateTopicsRequest(wanted, REQUEST_MS, False), group=ConnectionGroup.COORDINATION
             )
             ((_, code, text),) = answer.topic_errors
-            if for_code(code) not in (for_code(0), TopicAlreadyExistsError):
+            if for_code(code) is TopicAlreadyExistsError:
+                await _look_for(client, topic)
+            elif code:
                 raise for_code(code)(text)
 
         told = ",".join(f"{k}={v}" for k, v in settings.items())
-        await self._cluster.ask(
+        what = (
             f"topic {topic} is absent and is not made. Make it with {partitions} partitions and {told}, or let the "
-            "user create and describe topics",
-            work,
+            "user create and describe topics"
         )
+        try:
+            await self._cluster.ask(what, work)
+        except Unavailable as e:
+            if isinstance(e.__cause__, OF_TOPIC):
+                raise PlaceUnavailable(e.message) from e
+            raise
         self._known_at = -LOOK_S
 
     async def offsets(self, topic: str, partitions: Sequence[int], which: int) -> list[int]:
         """The first or the next position of each of `partitions`; `which`: EARLIEST or LATEST."""
 
         async def work(client: AIOKafkaClient) -> dict[int, int]:
-            await self._cluster.track(topic)
+            await self._cluster.known(topic)
             led: dict[int, list[tuple[int, int]]] = defaultdict(list)
             for p in partitions:
                 led[leader(client, topic, p)].append((p, which))
@@ -123,3 +144,12 @@ class Directory:
         newest = {key: most for key, _, most in answer.api_versions}
         fitting = (name for name, produce, fetch in RELEASES if newest[PRODUCE] >= produce and newest[FETCH] >= fetch)
         return next(fitting, "before 3.3")
+
+
+async def _look_for(client: AIOKafkaClient, topic: str) -> None:
+    """Of all topics a user is told those that it may describe; only asked by name a broker says that it hides one."""
+    request = MetadataRequest([topic], allow_auto_topic_creation=False)
+    answer = await client.send(client.get_random_node(), request, group=ConnectionGroup.COORDINATION)
+    for code, *_ in answer.topics:
+        if for_code(code) is TopicAuthorizationFailedError:
+            raise TopicAuthorizationFailedError("it exists, and this user may not describe it")

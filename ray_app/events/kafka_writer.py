@@ -8,16 +8,17 @@ from collections.abc import Awaitable, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, TopicAuthorizationFailedError
 
 from ray_app.errors import Unavailable
-from ray_app.events.base import Appended, Entry, partition_of
-from ray_app.events.kafka_client import LOOK_S, REQUEST_MS, reason
+from ray_app.events.base import Appended, Entry, PlaceUnavailable, partition_of
+from ray_app.events.kafka_client import LOOK_S, REQUEST_MS, make_no_topics, reason
 from ray_app.events.kafka_url import Connection
 
 MESSAGE_BYTES = 8 << 20  # a body of 4 MB, also as a dead letter, whose base64 is a third longer
 BATCH_BYTES = 512 << 10  # below what any broker takes by default; a single larger entry is a batch of its own
 FEW = 20  # so many entries go into the batches of all who append at once; more make their own, at a tenth of the cost
+OF_TOPIC = (MessageSizeTooLargeError, TopicAuthorizationFailedError)
 LEAVE_S = 5.0  # an old producer may end what it is sending
 
 
@@ -39,7 +40,8 @@ class Writer:
                 positions = await (_few if len(entries) <= FEW else _many)(producer, topic, entries, places)
         except (KafkaError, OSError, AssertionError) as e:  # TimeoutError is an OSError
             self._retire(producer)
-            raise Unavailable(self._message(topic, entries, e)) from e
+            kind = PlaceUnavailable if isinstance(e, OF_TOPIC) else Unavailable
+            raise kind(self._message(topic, entries, e)) from e
         return [Appended(topic, p, at) for p, at in zip(places, positions, strict=True)]
 
     def _message(self, topic: str, entries: Sequence[Entry], e: BaseException) -> str:
@@ -57,6 +59,7 @@ class Writer:
                     acks="all", max_batch_size=BATCH_BYTES, max_request_size=MESSAGE_BYTES,
                     request_timeout_ms=REQUEST_MS, metadata_max_age_ms=int(LOOK_S * 1000), **self._connection.arguments,
                 )  # fmt: skip
+                make_no_topics(producer.client)
                 try:
                     await producer.start()
                 except BaseException:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeGuard
 
+import msgspec
 import numpy as np
 import orjson
 
@@ -22,7 +23,7 @@ FIELDS = (
     "event_id", "user_id", "session_id", "item_id", "type", "value", "scenario", "request_id", "position",
     "occurred_at",
 )  # fmt: skip
-OURS, TYPES = frozenset(Behavior._fields), frozenset(BEHAVIOR_TYPES)
+OURS, TYPES = frozenset(Behavior.__struct_fields__), frozenset(BEHAVIOR_TYPES)
 ID = "a string of 1 to 256 bytes"
 
 
@@ -123,7 +124,7 @@ def _position(value: object) -> int | None:
 
 def behavior_entry(b: Behavior) -> Entry:
     """One visitor's behaviours keep their order."""
-    body = {k: v for k, v in b._asdict().items() if v is not None}
+    body = {k: v for k, v in msgspec.structs.asdict(b).items() if v is not None}
     return Entry(f"{b.tenant}/{b.visitor}", orjson.dumps(body))
 
 
@@ -143,43 +144,37 @@ def behavior_of(raw: dict[str, Any], now: int) -> Behavior:
     return parse_behavior(asked, raw["tenant"], now, history=True)
 
 
-def is_plain(raw: dict[str, Any], now: int) -> bool:
-    """Whether `behavior_of` surely takes a message of our form, as nearly all are, at a fraction of its cost:
-    `plain(raw)` is then the same."""
-    get = raw.get
-    at, value, position = get("occurred_at"), get("value"), get("position")
-    user, session, scenario, request = get("user_id"), get("session_id"), get("scenario"), get("request_id")
-    return (
-        at.__class__ is int
-        and 0 <= at <= now + AHEAD_MS
-        and (kind := get("type")).__class__ is str
-        and kind in TYPES
-        and (user is None) is not (session is None)
-        and are_plain_ids(
-            get("event_id"),
-            get("item_id"),
-            session if user is None else user,
-            "-" if scenario is None else scenario,
-            "-" if request is None else request,
-        )
-        and (value is None or value.__class__ is float)
-        and (position is None or (position.__class__ is int and 0 <= position < 10_000))
-    )
-
-
-def are_plain_ids(*values: Any) -> bool:
-    """Whether `parse_id` surely takes each. They are looked at in one piece, since looking costs more than joining."""
+def plain(body: bytes, now: int, clean: bool = False) -> Behavior | None:
+    """The behaviour of a message in our form that `behavior_of` surely takes, as nearly all are, at a fifth of the
+    cost: what the type itself limits is checked as it is made. None for any other, good or bad. `clean`: the body was
+    found to be so."""
     try:
-        whole = "".join(values)
-    except TypeError:
-        return False
-    short = len(whole) <= 256 or max(map(len, values)) <= 256
-    return all(values) and short and whole.isascii() and whole.isprintable()
+        b = _decode(body)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+    user, session = b.user_id, b.session_id
+    taken = (
+        b.occurred_at <= now + AHEAD_MS
+        and b.type in TYPES
+        and (user is None) is not (session is None)
+        and (clean or _are_ids(b.event_id, b.item_id, user or session, b.scenario or "-", b.request_id or "-"))
+    )
+    return b if taken else None
 
 
-def plain(raw: dict[str, Any]) -> Behavior:
-    """The behaviour that a plain message of our form says."""
-    return Behavior._make(map(raw.get, Behavior._fields))
+_decode = msgspec.json.Decoder(Behavior).decode
+
+
+def is_clean(bodies: bytes) -> bool:
+    """Whether no text of these JSON messages, taken together, has anything that cannot be printed, or takes more bytes
+    than characters: nothing is escaped, and JSON itself refuses raw control characters but this one."""
+    return bodies.isascii() and b"\\" not in bodies and b"\x7f" not in bodies
+
+
+def _are_ids(*values: Any) -> bool:
+    """Whether `parse_id` takes each of some short texts."""
+    whole = "".join(values)
+    return whole.isprintable() and (whole.isascii() or all(len(v.encode()) <= 256 for v in values))
 
 
 def item_to_dict(item: Item) -> dict[str, Any]:

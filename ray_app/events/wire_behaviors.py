@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 import orjson
+from msgspec.structs import replace
 
 from ray_app.errors import InvalidField
 from ray_app.events import wire
@@ -77,7 +78,7 @@ def behavior(raw: object, appended_at: int) -> Behavior:
         "position": m.first(POSITION),
     }
     found = parse_behavior(asked, tenant, appended_at, history=True)
-    return found if event_id is not None else found._replace(event_id=_content_id(found))
+    return found if event_id is not None else replace(found, event_id=_content_id(found))
 
 
 def _type(m: wire.Message) -> str:

@@ -139,8 +139,9 @@ async def _look(part: Part, timeout_s: float) -> Dependency:
             found.reachable, found.authenticated = True, False
         why = e.message if isinstance(e, LemoError) else f"{type(e).__name__}: {e}"
         found.findings.append(_failed(part, found, why, refused))
-    for store in opened:
-        await _close(store)
+    finally:  # also when whoever asked has gone
+        for store in opened:
+            await _close(store)
     return found
 
 

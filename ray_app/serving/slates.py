@@ -15,6 +15,7 @@ from ray_app.types import Slate
 logger = logging.getLogger(__name__)
 MOST_WAITING = 20_000
 BATCH = 500
+AGAIN_S = 1.0
 PAUSE_S = 0.5  # gathers a batch: the log syncs, and ClickHouse inserts, twice a second and not once a request
 
 
@@ -42,7 +43,10 @@ class Slates:
                 await self.flush()
             except (LemoError, OSError) as e:
                 logger.warning("slates wait for the event log", extra={"why": str(e)[:200], "dropped": self.dropped})
-                await asyncio.sleep(1.0)
+                await asyncio.sleep(AGAIN_S)
+            except Exception:  # of ours: it may not end this loop
+                logger.exception("slates cannot be written; they are tried again")
+                await asyncio.sleep(AGAIN_S)
 
     async def flush(self) -> None:
         """Append what waits now."""
@@ -56,9 +60,16 @@ class Slates:
             await cancel([self._task])
         try:
             await self.flush()
-        except (LemoError, OSError) as e:
+        except Exception as e:
             logger.warning("slates were lost at the end", extra={"count": len(self._waiting), "why": str(e)[:200]})
 
 
 def _entries(slates: Sequence[Slate]) -> list[Entry]:
-    return [slate_entry(s) for s in slates]
+    """Without what cannot be written: it would hold up all that come later."""
+    found = []
+    for s in slates:
+        try:
+            found.append(slate_entry(s))
+        except Exception:
+            logger.exception("a slate cannot be written and is left out", extra={"request_id": s.request_id})
+    return found

@@ -7,6 +7,7 @@
 local at = tonumber(redis.call('GET', KEYS[1]) or '0')
 if at ~= tonumber(ARGV[1]) then return {at, 0} end -- guard
 
+local MOST = 1000  -- ids of one command
 local repeated = {}  -- ids that an earlier batch applied; one id may carry several operations of this batch
 local function is_repeated(once, time)
   if repeated[once] == nil then
@@ -15,10 +16,29 @@ local function is_repeated(once, time)
   return repeated[once]
 end
 
+-- The same of the ids first to last, in two commands: one for each id is half of what a batch costs.
+local function look(ids, times, first, last)
+  local known, new = redis.call('ZMSCORE', KEYS[2], unpack(ids, first, last)), {}
+  for k = first, last do
+    local id = ids[k]
+    if repeated[id] == nil then
+      repeated[id] = known[k - first + 1] ~= false
+      if not repeated[id] then
+        new[#new + 1] = times[k]
+        new[#new + 1] = id
+      end
+    end
+  end
+  if #new > 0 then redis.call('ZADD', KEYS[2], unpack(new)) end
+end
+
 local function add(keys, targets, ids, times, of, by)
+  for first = 1, #ids, MOST do
+    look(ids, times, first, math.min(first + MOST - 1, #ids))
+  end
   local sums = {}
   for k, id in ipairs(ids) do
-    if not is_repeated(id, times[k]) then
+    if not repeated[id] then
       local t = of[k] + 1
       sums[t] = (sums[t] or 0) + by[k]
     end

@@ -38,8 +38,11 @@ class Control:
         self.key = f"{prefix}:streams"
 
     async def of(self, flow: str) -> Wanted:
-        found: Any = await self._redis.hmget(self.key, [f"paused:{flow}", generation_field(flow)])
-        return Wanted(found[0] is not None, int(found[1] or 0))
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.hmget(self.key, [f"paused:{flow}", generation_field(flow)])
+            pipe.exists(self._hold(flow))
+            (paused, generation), held = await pipe.execute()
+        return Wanted(paused is not None or bool(held), int(generation or 0))
 
     async def pause(self, flow: str) -> None:
         """Every member lets the flow's partitions go within a lease's third."""
@@ -47,6 +50,16 @@ class Control:
 
     async def resume(self, flow: str) -> None:
         await self._redis.hdel(self.key, f"paused:{flow}")
+
+    async def hold(self, flow: str, seconds: float) -> None:
+        """A pause that ends by itself: whoever asked for it may be killed."""
+        await self._redis.set(self._hold(flow), "1", px=int(seconds * 1000))
+
+    async def release(self, flow: str) -> None:
+        await self._redis.delete(self._hold(flow))
+
+    def _hold(self, flow: str) -> str:
+        return f"{self._prefix}:hold:{flow}"
 
     async def replicas(self) -> int:
         """How many replicas the pool is to have; 0: as the lag asks."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -13,6 +14,7 @@ from ray.util.metrics import Gauge
 from ray_app.events.base import Place
 from ray_app.streams.scaling import LAG, WANTED
 
+logger = logging.getLogger(__name__)
 TELL_S = 2.0
 
 
@@ -48,11 +50,14 @@ class Streams:
         gauge = Gauge("lemo_stream_lag", "Entries that a flow is behind.", ("flow", "topic", "partition"))
         told: set[tuple[str, Place]] = set()
         while not self._ending.wait(TELL_S):
-            now = {(flow, place): n for flow, places in self._engine.lags().items() for place, n in places.items()}
-            for flow, (topic, partition) in told | now.keys():
-                lag = now.get((flow, (topic, partition)), 0)  # 0 for a partition that another member has now
-                gauge.set(lag, {"flow": flow, "topic": topic, "partition": str(partition)})
-            told |= now.keys()
+            try:
+                now = {(flow, place): n for flow, places in self._engine.lags().items() for place, n in places.items()}
+                for flow, (topic, partition) in told | now.keys():
+                    lag = now.get((flow, (topic, partition)), 0)  # 0 for a partition that another member has now
+                    gauge.set(lag, {"flow": flow, "topic": topic, "partition": str(partition)})
+                told |= now.keys()
+            except Exception:  # it may not end what tells of all flows
+                logger.exception("the lag was not told; it is tried again")
 
     async def __del__(self) -> None:
         self._ending.set()

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from redis.exceptions import RedisError
 
+from ray_app.cancel import cancel
 from ray_app.clock import Clock
 from ray_app.config import Streams
 from ray_app.errors import Unavailable
-from ray_app.events.base import Place
+from ray_app.events.base import Place, PlaceUnavailable
 from ray_app.streams.control import Control, Moved
 from ray_app.streams.flow import Loop
 from ray_app.streams.partitions import Leases
@@ -22,6 +24,7 @@ from ray_app.streams.places import Places
 logger = logging.getLogger(__name__)
 FIRST_WAIT_S, MOST_WAIT_S = 0.1, 5.0
 IDLE_S = 0.2
+AGAIN_S = 0.2  # a turn reads what moves again and again for so long, and all other places wait
 AT_ONCE = 4  # places of a flow: some are applied while the stores write what came of others
 AWAY = (Unavailable, RedisError, OSError)  # a store does not answer
 
@@ -126,26 +129,33 @@ class _Reader:
         self._held_back: dict[Place, _Held] = {}
         self._ends: dict[Place, int] = {}
         self._renew_at = 0.0
+        self._measuring: asyncio.Task[None] | None = None
         self.lags: dict[Place, int] = {}
         self.wanted = 0
 
     async def turn(self) -> None:
-        """Renew the leases when due, then one step in each place of ours."""
+        """Renew the leases when due, then one step in each place of ours, or more while steps are short: at the end of
+        a turn each waits for the slowest."""
         if self._clock.monotonic() >= self._renew_at:
             await self._renew()
-        places = iter(self._ready())
-        ended = await asyncio.gather(*(self._steps(places) for _ in range(AT_ONCE)), return_exceptions=True)
+        places, until = deque(self._ready()), self._clock.monotonic() + AGAIN_S
+        ended = await asyncio.gather(*(self._steps(places, until) for _ in range(AT_ONCE)), return_exceptions=True)
         for failed in ended:  # once all have ended, so that no place has two steps at a time
             if isinstance(failed, BaseException):
                 raise failed
         if not any(ended):
             await self._idle()
 
-    async def _steps(self, places: Iterator[Place]) -> bool:
-        """One step in each of `places` that nobody else takes; True when one moved."""
+    async def _steps(self, places: deque[Place], until: float) -> bool:
+        """One step in each of `places` that nobody else takes, and another in each that moves before `until`; True when
+        one moved."""
         moved = False
-        for place in places:
-            moved |= await self._step(place)
+        while places:
+            place = places.popleft()
+            if await self._step(place):
+                moved = True
+                if self._clock.monotonic() < until and place not in self._held_back:
+                    places.append(place)
             if self._clock.monotonic() >= self._renew_at:  # steps may be slow, and a lease must not run out meanwhile
                 break
         return moved
@@ -160,12 +170,14 @@ class _Reader:
         at = self._positions[place]
         try:
             self._positions[place] = await self._r.loop.step(place, at, self._settings.batch)
+        except PlaceUnavailable as e:
+            where = self._hold_back(place)
+            logger.warning("a partition cannot be reached; the others go on", extra=where | {"why": e.message[:300]})
+            return False
         except (Moved, *AWAY):
             raise
         except Exception:
-            wait_s = min(MOST_WAIT_S, self._held_back[place].wait_s * 2 if place in self._held_back else FIRST_WAIT_S)
-            self._held_back[place] = _Held(self._clock.monotonic() + wait_s, wait_s)
-            where = {"flow": self._r.loop.flow.name, "topic": place[0], "partition": place[1], "position": at}
+            where = self._hold_back(place)
             logger.exception("a flow failed; its partition keeps its place and is tried again", extra=where)
             return False
         moved = self._positions[place] - at
@@ -174,6 +186,13 @@ class _Reader:
         if 0 < moved < most and self._behind(place) < most and self._r.loop.flow.linger_s:
             self._held_back[place] = _Held(self._clock.monotonic() + self._r.loop.flow.linger_s, FIRST_WAIT_S / 2)
         return moved != 0
+
+    def _hold_back(self, place: Place) -> dict[str, object]:
+        """For twice as long as the time before; returns what a log line says of the place."""
+        wait_s = min(MOST_WAIT_S, self._held_back[place].wait_s * 2 if place in self._held_back else FIRST_WAIT_S)
+        self._held_back[place] = _Held(self._clock.monotonic() + wait_s, wait_s)
+        flow, at = self._r.loop.flow.name, self._positions[place]
+        return {"flow": flow, "topic": place[0], "partition": place[1], "position": at}
 
     def _behind(self, place: Place) -> int:
         """Entries that were there when it was last measured and are left: a batch of large ones is never whole, and a
@@ -200,25 +219,28 @@ class _Reader:
             await self._share()
         self.wanted = await r.control.replicas()
         self._renew_at = self._clock.monotonic() + self._settings.lease_s / 3
-        await self._measure()
+        if self._measuring is None or self._measuring.done():
+            self._measuring = asyncio.create_task(self._measure())
 
     async def _share(self) -> None:
         """Positions are ours, never the group's, and are read again: a member with nothing to read would not notice
         that they were put back, by an operator or with a Redis that was restored."""
         mine = await self._r.leases.renew(await self._r.places.all(), self._positions)
         self._positions = await self._r.loop.state.positions(sorted(mine))
+        self._held_back = {p: held for p, held in self._held_back.items() if p in mine}
 
     async def _let_go(self) -> None:
         await self._r.leases.leave(self._positions)
         self.forget()
 
     async def _measure(self) -> None:
+        """Beside the steps: a broker that does not answer would hold them up for longer than a lease."""
         found: dict[Place, int] = {}
         for topic in {t for t, _ in self._positions}:
             try:
                 ends = await self._r.loop.log.ends(topic)
-            except Unavailable as e:  # a partition without a leader holds up itself, and not what only asks how far
-                logger.info("a topic was not measured", extra={"topic": topic, "why": e.message[:200]})
+            except AWAY as e:
+                logger.info("a topic was not measured", extra={"topic": topic, "why": str(e)[:200]})
                 continue
             found |= {(topic, p): at for p, at in enumerate(ends)}
         self._ends = found
@@ -233,6 +255,7 @@ class _Reader:
 
     async def leave(self) -> None:
         """Hand the leases over and end the connections."""
+        await cancel([self._measuring] if self._measuring else [])
         try:
             await self._r.leases.leave(self._positions)
         except (RedisError, OSError):

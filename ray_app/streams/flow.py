@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ray_app.errors import Unavailable
-from ray_app.events.base import EventLog, Logged, Place, PositionLost, Topics
-from ray_app.streams.letters import SUFFIX, letter, unwrap
+from ray_app.events.base import SUFFIX, EventLog, Logged, Place, PositionLost, Topics
+from ray_app.streams.letters import letter, unwrap
 from ray_app.streams.state import Op, State, Sums
 
 logger = logging.getLogger(__name__)
@@ -52,13 +52,14 @@ async def _pass(gap: str) -> None:
 
 @dataclass
 class Loop:
-    """One flow on one log: what `step` needs."""
+    """One flow on one log: what `step` needs. `generation` is that of its state."""
 
     flow: Flow
     log: EventLog
     state: State
     group: str
     hook: Hook = _pass
+    generation: int = 0
 
     async def step(self, place: Place, position: int, limit: int) -> int:
         """Read a batch at `position`, and return the position after it.
@@ -76,7 +77,7 @@ class Loop:
             return await self._skip(place, position, e)
         if not entries:
             return position
-        batch = Batch(unwrap(self.flow.name, entries))
+        batch = Batch(await unwrap(self.flow.name, self.generation, entries, self.state.began))
         began = entries[0].appended_at
         again = any(e.appended_at < began for e in batch.entries)
         await self.hook("read")
@@ -112,5 +113,5 @@ class Loop:
             return
         for bad in batch.bad:
             logger.error("dead letter", extra={"flow": self.flow.name, "why": bad.why, "position": bad.entry.position})
-        letters = [letter(self.flow.name, bad.why, bad.entry) for bad in batch.bad]
+        letters = [letter(self.flow.name, bad.why, bad.entry, self.generation) for bad in batch.bad]
         await self.log.append(topic + SUFFIX, letters)

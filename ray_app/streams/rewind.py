@@ -6,6 +6,7 @@ writes to sinks, each entry idempotent by id, is put back to the first position 
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 SWAP = (Path(__file__).parent / "rewind.lua").read_text()
 FADE_S = 60
 HOLD_S = 60  # after this another may begin, when one was killed
+REST_S = 10.0  # so long at most the members rest while the last entries are read; then they go on as long, at least
 Open = Callable[[int], Awaitable[Runnable]]
 
 
@@ -46,6 +48,7 @@ class Rewind:
         self._swap = redis.register_script(SWAP)
         self._take, self._drop = redis.register_script(TAKE), redis.register_script(DROP)
         self._me, self._held = new_id(), f"{prefix}:rewinds:{flow}"
+        self._rest_at = 0.0
 
     async def rebuild(self) -> AsyncIterator[Progress]:
         """Read everything that the log still has into a new generation and swap it in; what a cut run left is removed
@@ -56,6 +59,7 @@ class Rewind:
                 async for progress in all_of_it:
                     yield progress
         finally:
+            await self._control.release(self._flow)
             await self._drop(keys=[self._held], args=[self._me])
 
     async def _hold(self) -> None:
@@ -82,7 +86,7 @@ class Rewind:
         at = {place: await r.loop.log.first(*place) for place in places}
         for place, first in at.items():
             if first:
-                await r.loop.state.advance(place, (0, first), 0, ())
+                await r.loop.state.begin(place, first)
         read = 0
         while True:
             for place in places:
@@ -91,8 +95,17 @@ class Rewind:
                 read, at[place] = read + after - at[place], after
             behind = await self._behind(r.loop.log, at)
             yield Progress(read, behind)
-            if behind <= self._batch * len(places) and await self._swapped(places, live):
-                return
+            if behind <= self._batch * len(places):
+                if await self._swapped(places, live):
+                    return
+                await self._rest()
+
+    async def _rest(self) -> None:
+        """Under a steady load the live state is always some entries ahead, so its members rest for a moment."""
+        now = time.monotonic()
+        if now >= self._rest_at:
+            await self._control.hold(self._flow, REST_S)
+            self._rest_at = now + 2 * REST_S
 
     async def _behind(self, log: EventLog, at: dict[Place, int]) -> int:
         ends = {topic: await log.ends(topic) for topic in {t for t, _ in at}}
@@ -109,20 +122,20 @@ class Rewind:
         return bool(done)
 
     async def _keys(self, generation: int, kind: str) -> list[bytes]:
-        """`kind`: the flow's name for what it keeps, or position or once."""
+        """`kind`: the flow's name for what it keeps, or position, once or began."""
         name = self._flow if kind == self._flow else f"{kind}:{self._flow}"
         pattern = f"{prefix_of(self._prefix, self._flow, generation)}:{name}:*"
         return [k async for k in self._redis.scan_iter(pattern, count=1000)]
 
     async def _clear(self, generation: int) -> None:
         """What a rewind that was cut short left."""
-        for kind in (self._flow, "once", "position"):
+        for kind in (self._flow, "once", "began", "position"):
             if keys := await self._keys(generation, kind):
                 await self._redis.unlink(*keys)
 
     async def _fade(self, generation: int) -> None:
         """The replaced keys end when no reader can still look there; the replaced positions stay, and refuse."""
-        for kind in (self._flow, "once"):
+        for kind in (self._flow, "once", "began"):
             keys = await self._keys(generation, kind)
             async with self._redis.pipeline(transaction=False) as pipe:
                 for key in keys:

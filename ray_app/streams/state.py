@@ -52,7 +52,8 @@ class Sums:
     by: Sequence[int]
 
     def packed(self) -> tuple[Any, ...]:
-        return self.keys, self.targets, self.once, self.at, self.of, self.by
+        at = [str(one) for one in self.at]  # Lua would write each number as text for each command
+        return self.keys, self.targets, self.once, at, self.of, self.by
 
     def since(self, at: int) -> Sums:
         """The same, its ids remembered as of `at` at the earliest."""
@@ -76,6 +77,18 @@ class State:
         wanted = list(places)
         held = await self._redis.mget([position_key(self._prefix, self._flow, p) for p in wanted]) if wanted else []
         return {place: self._checked(int(at or 0)) for place, at in zip(wanted, held, strict=True)}
+
+    async def begin(self, place: Place, first: int) -> None:
+        """A generation that starts in the middle of a place, where the log has nothing before `first`."""
+        began = Op(("SET", self._began(place), first))
+        await self.advance(place, (0, first), 0, (began,))
+
+    async def began(self, place: Place) -> int:
+        """The first position of the place that this generation has read."""
+        return int(await self._redis.get(self._began(place)) or 0)
+
+    def _began(self, place: Place) -> str:
+        return f"{self._prefix}:began:{self._flow}:{place[0]}:{place[1]}"
 
     async def advance(self, place: Place, span: tuple[int, int], appended_at: int, ops: Sequence[Op | Sums]) -> int:
         """Apply `ops` and move from span[0] to span[1]; returns where the flow now stands, span[1] when applied.

@@ -89,7 +89,7 @@ async def test_what_cannot_be_read_is_kept_with_its_reason_and_the_flow_goes_on(
     assert base64.b64decode(found.pop("body")) == BROKEN.body
     assert "JSONDecodeError" in found.pop("why")
     place = {"topic": TOPIC, "partition": at.partition, "position": at.position}
-    assert found == {"flow": flow, **place, "appended_at": NOW, "key": BROKEN.key}
+    assert found == {"flow": flow, "generation": 0, **place, "appended_at": NOW, "key": BROKEN.key}
     assert await world.held() == await world.wanted()
     assert await world.lags() == NO_LAG
 

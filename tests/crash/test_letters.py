@@ -5,15 +5,22 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
+import orjson
 import pytest
 
+from ray_app.clock import FixedClock
 from ray_app.errors import NotFound
-from ray_app.events.base import Entry
+from ray_app.events.base import Entry, Logged
+from ray_app.events.memory import MemoryLog
 from ray_app.streams.flow import Bad, Batch, Flow
-from ray_app.streams.letters import Letters
+from ray_app.streams.letters import REMEMBER_S, WRAPPED, Letters, letter
 from ray_app.streams.state import Op
+from tests.crash import recount
 from tests.crash.events import entries
-from tests.crash.world import TOPIC, WINDOW_S, Member, World, loop_of
+from tests.crash.test_rewind import Generation, generation, rewind
+from tests.crash.world import PARTITIONS, TOPIC, WINDOW_S, Member, Stores, World, loop_of
+
+__all__ = ["generation"]
 
 
 class Picky:
@@ -116,3 +123,79 @@ async def test_what_is_dropped_is_listed_no_more_and_never_sent(world: World) ->
     assert (await letters(world).get(TOPIC, first.id)).body == first.body
     with pytest.raises(NotFound, match="lemo dlq list"):
         await letters(world).get(TOPIC, "0/999999")
+
+
+def mended(world: World, flow: str, at: int) -> Member:
+    return Member(loop_of(world.stores, world.stores.flow(flow), generation=at))
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("flow", ["hot", "metrics", "profile"])
+async def test_a_letter_that_is_sent_before_or_after_a_rewind_counts_once(
+    world: World, generation: Generation, flow: str, when: str
+) -> None:
+    """The rebuilt state has read the original itself."""
+    world.flow = flow
+    await member(world, flow, picky=True).drain()
+    world.clock.pass_s(10 * WINDOW_S)
+    known = [(e.key, orjson.loads(e.body)) for e in entries("hot", world.stores.tenant)]
+    later = [Entry(key, orjson.dumps(b | {"event_id": f"later-{b['event_id']}"})) for key, b in known]
+    await world.stores.log.append(TOPIC, later)  # more than a batch of each partition
+    wanted = await world.wanted(flow)
+    for turn in ("before", "after"):
+        world.clock.pass_s(10 * WINDOW_S)  # nothing remembers these event ids any more
+        if turn == when:
+            assert len(await letters(world).replay(TOPIC, lambda one: True)) > 20
+        if turn == "before":
+            await member(world, flow).drain()
+            assert [p async for p in rewind(world, generation).rebuild()]
+    await mended(world, flow, 1).drain()
+    assert await world.held(flow) == wanted
+
+
+async def test_what_a_rewind_could_not_read_either_is_sent_for_it_and_counts_once(
+    world: World, generation: Generation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = await world.wanted()
+    await member(world, "hot", picky=True).drain()
+    first = [one async for one in letters(world).read(TOPIC)]
+    with monkeypatch.context() as still:
+        flow = Stores.flow
+        still.setattr(Stores, "flow", lambda stores, name: Picky(flow(stores, name)))
+        assert [p async for p in rewind(world, generation).rebuild()]
+    world.clock.pass_s(10 * WINDOW_S)
+    both = [one async for one in letters(world).read(TOPIC)]
+    assert [one.generation for one in both].count(1) == len(first) == len(both) / 2
+    assert len(await letters(world).replay(TOPIC, lambda one: True)) == len(first)  # once for both
+    await mended(world, "hot", 1).drain()
+    assert await world.held() == wanted
+
+
+async def test_a_rewind_counts_what_was_sent_again_where_the_log_has_lost_the_original(
+    world: World, generation: Generation
+) -> None:
+    await member(world, "hot", picky=True).drain()
+    buried = [one async for one in letters(world).read(TOPIC)]
+    world.clock.pass_s(40 * 86400)
+    await letters(world).replay(TOPIC, lambda one: True)
+    young = entries("hot", world.stores.tenant)[:1]
+    for _ in range(256):  # the log looks at its oldest entries now and then
+        await world.stores.log.append(TOPIC, young)
+    firsts = [await world.stores.log.first(TOPIC, p) for p in range(PARTITIONS)]
+    known = [Logged(TOPIC, one.partition, one.position, one.appended_at, one.key, one.body) for one in buried]
+    lost = [e for e in known if e.position < firsts[e.partition]]
+    assert len(lost) > 20
+    left = [e for e in await world.log() if not e.body.startswith(WRAPPED)]
+    assert [p async for p in rewind(world, generation).rebuild()]
+    assert await world.held() == recount.hot([*lost, *left])
+
+
+async def test_letters_of_a_topic_that_is_made_again_inherit_nothing(world: World) -> None:
+    redis, clock = world.stores.redis, FixedClock(1_000_000)
+    for _ in range(2):
+        log = MemoryLog(1, clock)  # as empty as one that was deleted and made again
+        await log.append(f"{TOPIC}.dlq", [letter("hot", "a bug", Logged(TOPIC, 0, 7, clock.now(), "k", b"{}"))])
+        assert len(await Letters(log, redis, "lemo").replay(TOPIC, lambda one: True)) == 1
+        assert await Letters(log, redis, "lemo").replay(TOPIC, lambda one: True) == []
+        assert 0 < await redis.ttl(f"lemo:letters:{TOPIC}") <= REMEMBER_S
+        clock.pass_s(60)

@@ -121,9 +121,9 @@ class Stores:
         return flows[name]()
 
 
-def loop_of(stores: Stores, flow: Flow, hook: Hook = _goes_on, script: str = SCRIPT) -> Loop:
+def loop_of(stores: Stores, flow: Flow, hook: Hook = _goes_on, script: str = SCRIPT, generation: int = 0) -> Loop:
     state = State(stores.redis, PREFIX, flow.name, WINDOW_S, script)
-    return Loop(flow, stores.log, state, f"group.{flow.name}", hook)
+    return Loop(flow, stores.log, state, f"group.{flow.name}", hook, generation)
 
 
 class Member:

@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 import pytest
+from msgspec import structs
 
 from ray_app.config import Events
 from ray_app.errors import LemoError
@@ -44,7 +45,7 @@ def read(topic: str, body: str) -> Any:
 def test_an_example_is_read_as_the_document_says(topic: str, body: str, after: list[tuple[str, str]]) -> None:
     found = read(topic, body)
     if after and after[0][0] == "becomes":
-        fields = found._asdict() if isinstance(found, Behavior) else asdict(found)
+        fields = structs.asdict(found) if isinstance(found, Behavior) else asdict(found)
         wanted, shown = orjson.loads(after[0][1]), orjson.loads(orjson.dumps(fields))
         if isinstance(found, Patch):
             del shown["whole"]

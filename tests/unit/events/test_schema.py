@@ -11,6 +11,7 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from ray_app.errors import InvalidField
 from ray_app.events import schema
@@ -153,7 +154,7 @@ def test_a_behaviour_comes_back_from_the_log_as_it_was_accepted(raw: dict[str, A
 
 def test_behaviours_of_one_visitor_share_a_key_and_a_session_is_no_user() -> None:
     first, second = behavior("e1", "i"), behavior("e2", "j", type="click")
-    session = first._replace(user_id=None, session_id="1")
+    session = structs.replace(first, user_id=None, session_id="1")
     assert schema.behavior_entry(first).key == schema.behavior_entry(second).key
     assert schema.behavior_entry(session).key != schema.behavior_entry(first).key
 

@@ -129,22 +129,55 @@ OURS = {
     "event_id": "e", "tenant": "t", "item_id": "i", "type": "click", "occurred_at": NOW, "user_id": "u",
     "value": 1.5, "scenario": "home", "request_id": "r", "position": 0,
 }  # fmt: skip
-ODD: list[Any] = ["", "a\n", "ü" * 128, "ü" * 129, "a" * 256, "a" * 257, 0, -1, 10**13, 2**60, 1.5, True, [], {}, None]
+ODD: list[Any] = [
+    "", "a\n", "\x7f", "\u202e", "\\", "日本語", "ü" * 128, "ü" * 129, "a" * 256, "a" * 257, 0, -1, 10**13, 2**60, 1.5,
+    1e300, True, [], {}, None,
+]  # fmt: skip
 
 
-@given(st.dictionaries(st.sampled_from([*OURS, "session_id"]), st.sampled_from(ODD), max_size=3))
-def test_the_short_way_takes_only_what_the_long_way_takes_and_reads_it_alike(changed: dict[str, Any]) -> None:
-    raw = orjson.loads(orjson.dumps({**OURS, **changed}))
-    if schema.is_plain(raw, NOW):
-        assert schema.plain(raw) == schema.behavior_of(raw, NOW)
+@given(st.dictionaries(st.sampled_from([*OURS, "session_id", "x"]), st.sampled_from(ODD), max_size=3), st.booleans())
+def test_the_short_way_takes_only_what_the_long_way_takes_and_reads_it_alike(
+    changed: dict[str, Any], cautious: bool
+) -> None:
+    body = orjson.dumps({**OURS, **changed})
+    found = schema.plain(body, NOW, schema.is_clean(body) and not cautious)
+    if found:
+        raw = orjson.loads(body)
+        assert schema.is_ours(raw)
+        assert found == schema.behavior_of(raw, NOW)
+
+
+@given(
+    st.dictionaries(st.sampled_from(["event_id", "scenario"]), st.sampled_from(["ü", "日本語", 'a"b\\c', "\u00a0x"]))
+)
+def test_what_is_not_clean_is_looked_at_and_an_id_of_any_script_takes_the_short_way(changed: dict[str, Any]) -> None:
+    body = orjson.dumps({**OURS, **changed})
+    found, taken = schema.plain(body, NOW), all(v.isprintable() for v in changed.values())
+    assert (found is not None) is taken
+
+
+@pytest.mark.parametrize("body", [
+    b'{"event_id":"\\ud800"}', b'\xef\xbb\xbf{}', b"", b"{", b"{}{}", b'"text"', b"[" * 100_000,
+    b'{"user_id":' * 100_000, b'{"event_id":"\xff"}', b'{"occurred_at":1e400}',
+])  # fmt: skip
+def test_broken_json_is_refused_by_both_ways(body: bytes) -> None:
+    assert schema.plain(body, NOW) is None
+    with pytest.raises((ValueError, InvalidField)):
+        behavior(logged(body))
+
+
+@pytest.mark.parametrize("raw", [b"\x00", b"\x0a", b"\x1f", b"\x7f", b"\\n"])
+def test_a_control_character_is_refused_raw_and_escaped_wherever_the_batch_is_looked_at(raw: bytes) -> None:
+    body = orjson.dumps(OURS).replace(b'"home"', b'"ho' + raw + b'me"')
+    assert schema.plain(body, NOW, schema.is_clean(body)) is None
 
 
 def test_our_own_form_takes_the_short_way() -> None:
     one = Behavior("e", "t", "i", "click", NOW, session_id="s", value=1.0, scenario="home")
-    raw = orjson.loads(behavior_entry(one).body)
-    assert schema.is_ours(raw)
-    assert schema.is_plain(raw, NOW)
-    assert read(raw) == one
+    body = behavior_entry(one).body
+    assert schema.is_clean(body)
+    assert schema.plain(body, NOW) == schema.plain(body, NOW, clean=True) == one
+    assert read(orjson.loads(body)) == one
 
 
 json = st.recursive(

@@ -167,6 +167,27 @@ async def test_a_store_that_judges_itself_is_believed_and_a_text_of_its_is_a_war
     assert report.roles[0].without == {}
 
 
+async def test_a_check_that_is_cancelled_closes_what_it_opened() -> None:
+    asked_it, closed = asyncio.Event(), asyncio.Event()
+
+    class Silent:
+        async def version(self) -> str:
+            asked_it.set()
+            await asyncio.Event().wait()
+            return ""
+
+        async def close(self) -> None:
+            closed.set()
+
+    part = Part("log", "events.kafka_url", "x://h", False, Silent, lambda store: store.version())
+    checking = asyncio.create_task(check([part], {}))
+    await asyncio.wait_for(asked_it.wait(), 5)
+    checking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await checking
+    assert closed.is_set()
+
+
 async def test_a_judgement_that_fails_is_a_finding_and_the_rest_stays_known() -> None:
     def broken() -> list[Finding | str]:
         raise KeyError("no such field")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from ray_app.catalog.scenario import HOME, RELATED, Pin, Scenario, Scenarios
 from ray_app.catalog.shelves import Shelves
@@ -243,7 +244,7 @@ async def test_debug_tells_where_the_time_went(shop: Shop) -> None:
 
 
 async def test_a_session_is_answered_like_a_user(shop: Shop) -> None:
-    b = behavior("s", "i3", CLOCK.now())._replace(user_id=None, session_id="x")
+    b = structs.replace(behavior("s", "i3", CLOCK.now()), user_id=None, session_id="x")
     for command in profile.writes(b, "p"):
         await shop.redis.execute_command(*command)
     slate = await shop.ask(user_id=None, session_id="x", n=3)

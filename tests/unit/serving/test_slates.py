@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+
 import pytest
 
 from ray_app.clock import FixedClock
+from ray_app.events.base import Appended, Entry
 from ray_app.events.memory import MemoryLog
 from ray_app.events.schema import read_slate
 from ray_app.serving.slates import BATCH, Slates
@@ -66,3 +70,30 @@ async def test_what_does_not_fit_is_dropped_and_counted(log: MemoryLog, monkeypa
     log.away = False
     await slates.close()
     assert await written(log) == [f"r{n}" for n in range(5)]
+
+
+async def test_an_error_of_ours_ends_nothing_and_a_slate_that_cannot_be_written_holds_up_none(
+    clock: FixedClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Fails(MemoryLog):
+        left = 1
+
+        async def append(self, topic: str, entries: Sequence[Entry]) -> list[Appended]:
+            if self.left:
+                self.left -= 1
+                raise ZeroDivisionError("a bug")
+            return await super().append(topic, entries)
+
+    monkeypatch.setattr("ray_app.serving.slates.AGAIN_S", 0.01)
+    log = Fails(1, clock)
+    slates = Slates(log, "slates")
+    broken = Slate("r2", "t", "home", "u:1", NOW, (object(),))  # type: ignore[arg-type]
+    for one in (slate(1), broken, slate(3)):
+        slates.put(one)
+    async with asyncio.timeout(10):
+        while len(found := await log.read("slates", 0, 0, 10, wait_s=1)) < 2:
+            pass
+    assert [read_slate(e.body).request_id for e in found] == ["r1", "r3"]
+    assert "slates cannot be written; they are tried again" in caplog.text
+    assert "a slate cannot be written and is left out" in caplog.text
+    await slates.close()
