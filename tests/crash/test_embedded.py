@@ -47,6 +47,8 @@ class Stores:
         for k in range(n):
             pipe.set(f"k{k}", k)
         pipe.execute()
+        while self.redis.info("persistence")["aof_buffer_length"]:  # behind a slow disk Redis holds it for 2 s at most
+            time.sleep(0.01)
         self.sql("CREATE TABLE held (n Int64) ENGINE = MergeTree ORDER BY n")
         self.sql(f"INSERT INTO held SELECT number FROM numbers({n})")
 
