@@ -16,6 +16,7 @@ from ray_app.catalog.tenant import DEMO, SYSTEM, parse_tenant
 from ray_app.cli import up as ups
 from ray_app.cli.check import check
 from ray_app.cli.doors import demo_key, over_grpc, over_http
+from ray_app.cli.models import models
 from ray_app.cli.progress import bar, bars
 from ray_app.cli.streams import dlq, streams
 from ray_app.errors import InvalidSettings, LemoError, NotFound
@@ -28,6 +29,7 @@ app.add_typer(imports, name="import")
 app.add_typer(jobs, name="job")
 app.add_typer(streams, name="stream")
 app.add_typer(dlq, name="dlq")
+app.add_typer(models, name="model")
 app.command()(check)
 EXAMPLE = launch.ROOT / "examples" / "retail" / "map.toml"
 Tenant = Annotated[str, typer.Option(help="whose data")]
