@@ -103,7 +103,7 @@ WITH
         AND JSONExtractString(versions, 'ranker.shadow') != ''
     )
     ARRAY JOIN list AS placed
-    WHERE JSONHas(placed, 'shadow') AND JSONType(placed, 'shadow') != 'Null'
+    WHERE JSONExtract(placed, 'shadow', 'Nullable(Float64)') IS NOT NULL
   ),
   done AS (
     SELECT visitor, item_id, type, request_id, occurred_at

@@ -111,6 +111,18 @@ class Live:
             await asyncio.sleep(POLL_S)
 
 
+async def tried(registry: Registry, tenant: str, version: Version) -> str:
+    """Why a replica could not serve this version; "" when it loads and answers."""
+    try:
+        arrays = await registry.load(tenant, version)
+        await asyncio.to_thread(_with, Models(), version, arrays, version.name)
+    except Unavailable:
+        raise
+    except Exception as e:  # whatever a foreign artifact can raise
+        return f"{type(e).__name__}: {e}"[:300]
+    return ""
+
+
 def _without(models: Models, name: str) -> Models:
     """As before its first version."""
     left = replace(models, versions={n: id for n, id in models.versions.items() if n != name})

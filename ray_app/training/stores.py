@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ray_app.config import Settings
     from ray_app.registry.registry import Registry
     from ray_app.stores.base import Documents, Vectors
+    from ray_app.stores.blobs import Blobs
     from ray_app.stores.olap import Olap
 
 
@@ -35,6 +36,8 @@ class Stores(Protocol):
     def redis(self) -> Redis: ...
     @property
     def olap(self) -> Olap: ...
+    @property
+    def blobs(self) -> Blobs: ...
     @property
     def registry(self) -> Registry: ...
 

@@ -3,6 +3,7 @@ register, promote."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from ray_app.registry.version import Version
 from ray_app.registry.watch import RANKER, Live, Models
 from ray_app.training.dataset import FEATURES, Example, Past, examples, past
 from ray_app.training.fit import Network, fit
+from ray_app.training.gate import Made, Policy, release
 from ray_app.training.history import History
 from ray_app.training.report import Report, Tell
 from ray_app.training.stores import Stores, catalogue, history, origin_of
@@ -59,7 +61,7 @@ class Refused(Exception):
         self.metrics = metrics or {}
 
 
-async def train(stores: Stores, tenant: str, tell: Tell, label_days: int = 14) -> Report:
+async def train(stores: Stores, tenant: str, tell: Tell, label_days: int = 14, policy: Policy = "live") -> Report:
     live = Live(stores.registry)
     origin = await origin_of(stores, tenant)
     pinned = await catalogue(stores, live, tenant)
@@ -68,14 +70,13 @@ async def train(stores: Stores, tenant: str, tell: Tell, label_days: int = 14) -
     before = await stores.registry.live(tenant, RANKER)
     how = How(scenario, label_days, features=stores.settings.features)
     try:
-        found = fit_ranker(events, pinned, live.of(tenant), how, tell, before)
+        found = await asyncio.to_thread(fit_ranker, events, pinned, live.of(tenant), how, tell, before)
     except Refused as e:
         return Report(RANKER, None, e.metrics, str(e))
     about = {"features": list(found.ranker.names), "label_days": label_days, "evaluated_from": found.evaluated_from,
              "until": int(events.events.at[-1]), **origin}  # fmt: skip
-    version = await stores.registry.register(tenant, RANKER, found.ranker.arrays(), found.metrics, about, pinned.n)
-    await stores.registry.promote(tenant, version)
-    return Report(RANKER, version.id, found.metrics)
+    made = Made(RANKER, found.ranker.arrays(), found.metrics, about, pinned.n)
+    return await release(stores, tenant, made, policy)
 
 
 def fit_ranker(
