@@ -1,4 +1,4 @@
-"""Item-to-item neighbours. ray job submit -- python jobs/similarity.py --tenant demo"""
+"""Item-to-item neighbours, in parts over the cluster. ray job submit -- python jobs/similarity.py --tenant demo"""
 
 from __future__ import annotations
 
@@ -15,11 +15,16 @@ async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tenant", default="demo")
     args = parser.parse_args()
+    from ray_app.training.distributed import spread
+    from ray_app.training.runs import recorded
     from ray_app.training.similarity import similarity
 
     os.nice(10)
     async with open_world() as world:
-        print(await similarity(world, args.tenant, lambda line: print(line, flush=True)), flush=True)
+        work = recorded(
+            world, args.tenant, "similarity", vars(args), lambda tell: similarity(world, args.tenant, tell, spread)
+        )
+        print(await work, flush=True)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ray_app.models.base import Arrays
-from ray_app.models.neighbours import Product, nearest
+from ray_app.models.product import Product, nearest
 from ray_app.models.top import top
 from ray_app.types import Interactions, Mask, Rows, Scored, Scores, Visitor
 

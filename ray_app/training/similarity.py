@@ -10,7 +10,7 @@ import numpy as np
 from ray_app.catalog.pinned import Pinned
 from ray_app.models.evaluate import evaluate
 from ray_app.models.itemcf import Fit, likeness
-from ray_app.models.neighbours import Product, nearest, spans
+from ray_app.models.product import Product, nearest, spans
 from ray_app.registry.watch import ITEM_CF, Live
 from ray_app.training import gate, shards
 from ray_app.training.dataset import past
