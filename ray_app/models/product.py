@@ -3,7 +3,6 @@ the product, and a row's answer does not depend on where blocks begin, so that p
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,11 +27,12 @@ class Product:
     def n(self) -> int:
         return int(self.left.shape[0])
 
-    def cost(self) -> NDArray[np.int64]:
-        """Multiplications of each row, int64 [n]."""
+    def cost(self, first: int = 0, last: int | None = None) -> NDArray[np.int64]:
+        """Multiplications of each of these rows, int64 [last - first]."""
+        part = self.left[first:last]
         lengths = np.diff(self.right.indptr).astype(np.int64)
-        ends = np.concatenate([[0], np.cumsum(lengths[self.left.indices], dtype=np.int64)])
-        return np.asarray(ends[self.left.indptr[1:]] - ends[self.left.indptr[:-1]])
+        ends = np.concatenate([[0], np.cumsum(lengths[part.indices], dtype=np.int64)])
+        return np.asarray(ends[part.indptr[1:]] - ends[part.indptr[:-1]])
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         found = {f"{side}_{part}": getattr(getattr(self, side), part)
@@ -59,17 +59,17 @@ def nearest(p: Product, k: int, first: int = 0, last: int | None = None) -> Near
     where a row has fewer than k. Of equal weights the smaller column first."""
     last = p.n if last is None else last
     columns, weights = np.zeros((last - first, k), np.int32), np.zeros((last - first, k), np.float32)
-    for start, end in _blocks(p.cost()[first:last], MOST_PAIRS):
+    for start, end in spans(p.cost(first, last), MOST_PAIRS):
         block = (p.left[first + start : first + end] @ p.right).tocsr()
         for row in range(end - start):
             inside = slice(block.indptr[row], block.indptr[row + 1])
-            found, score = _best(block.indices[inside], block.data[inside], k, first + start + row)
+            found, score = best(block.indices[inside], block.data[inside], k, first + start + row)
             columns[start + row, : len(found)], weights[start + row, : len(found)] = found, score
     return columns, weights
 
 
-def _best(columns: Any, scores: Any, k: int, own: int) -> tuple[Any, Any]:
-    """The k best above 0 without `own`."""
+def best(columns: Any, scores: Any, k: int, own: int) -> tuple[Any, Any]:
+    """The k best of the columns with a score above 0, without `own`, best first."""
     if len(scores) > k + 1:
         keep = np.argpartition(scores, len(scores) - k - 1)[len(scores) - k - 1 :]
         columns, scores = columns[keep], scores[keep]
@@ -81,13 +81,10 @@ def _best(columns: Any, scores: Any, k: int, own: int) -> tuple[Any, Any]:
 
 def spans(cost: NDArray[np.int64], most: int) -> list[tuple[int, int]]:
     """Neighbouring rows together, each span of at most `most` multiplications (or of one row)."""
-    return list(_blocks(cost, most))
-
-
-def _blocks(cost: NDArray[np.int64], most: int) -> Iterator[tuple[int, int]]:
-    ends, start = np.cumsum(cost), 0
+    ends, start, found = np.cumsum(cost), 0, []
     while start < len(cost):
         spent = int(ends[start - 1]) if start else 0
         end = max(start + 1, int(np.searchsorted(ends, spent + most, side="right")))
-        yield start, end
+        found.append((start, end))
         start = end
+    return found

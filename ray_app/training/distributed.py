@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import orjson
 import ray
+import ray.train
+from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, UserCallback
+from ray.train.torch import TorchTrainer
 
+from ray_app.registry.artifact import encode, read, sums
+from ray_app.stores.blobs import Blobs
+from ray_app.training.columns import Arrays, from_parquet, to_parquet
+from ray_app.training.report import Tell
 from ray_app.training.shards import Call, Part, here
+
+Fit = Callable[[Arrays, Callable[[Arrays], None], Arrays | None], Arrays]  # (given, told each state, resume) -> made
+MADE, SUMS = "made.", "sums.json"
+MOST_FAILURES = 3  # of a worker, each after its last checkpoint
 
 
 def spread(call: Call, parts: Sequence[Part]) -> Iterator[Part]:
@@ -36,3 +52,68 @@ def _politely(call: Call, part: Part) -> Part:
     os.environ["OMP_NUM_THREADS"] = "1"
     os.nice(max(0, 10 - os.nice(0)))
     return call(part)
+
+
+def fit_far(fit: Fit, given: Arrays, blobs: Blobs, folder: str, tell: Tell, gpu: bool = False) -> dict[str, Any]:
+    """Run `fit` in a worker of Ray Train, from `given` as a Parquet file, and return what it made.
+
+    `folder`: of blobs, in which a run lies under the content of its input. Each state that `fit` tells is a checkpoint
+    there; a run that was killed, worker or driver, goes on from its last one, and a finished one is read.
+    """
+    body = to_parquet(given)
+    name = sha256(body).hexdigest()[:16]
+    data = f"{folder}/{name}/data.parquet"
+    if blobs.get(data) is None:
+        blobs.put(data, body)
+    asked = {"fit": fit, "place": blobs.place, "copies": blobs.copies, "data": data}
+    done = TorchTrainer(
+        _fit_here,
+        train_loop_config=asked,
+        scaling_config=ScalingConfig(num_workers=1, use_gpu=gpu, resources_per_worker={"CPU": 1}),
+        run_config=RunConfig(
+            name=name,
+            storage_path=f"{blobs.place}/{folder}",
+            failure_config=FailureConfig(max_failures=MOST_FAILURES),
+            checkpoint_config=CheckpointConfig(num_to_keep=2),
+            callbacks=[_Tells(tell)],
+        ),
+    ).fit()
+    made = _read(done.checkpoint)
+    return {k.removeprefix(MADE): v for k, v in made.items() if k.startswith(MADE)}
+
+
+class _Tells(UserCallback):
+    def __init__(self, tell: Tell) -> None:
+        self._tell = tell
+
+    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
+        self._tell(", ".join(f"{k} {v}" for k, v in metrics[0].items()))
+
+
+def _fit_here(asked: dict[str, Any]) -> None:
+    """In the worker."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    body = Blobs(asked["place"], asked["copies"]).get(asked["data"])
+    known = ray.train.get_checkpoint()
+    state = _read(known) if known else None
+    if state is not None and any(k.startswith(MADE) for k in state):
+        return  # it ended between its last checkpoint and its answer
+    made = asked["fit"](from_parquet(body or b""), _report, state)
+    _report({f"{MADE}{k}": v for k, v in made.items()})
+
+
+def _report(state: Arrays) -> None:
+    """A checkpoint of checked files; scalars stand in the metrics."""
+    files = encode(state)
+    with tempfile.TemporaryDirectory(prefix="lemo-fit-") as folder:
+        for file, body in {**files, SUMS: orjson.dumps(sums(files))}.items():
+            (Path(folder) / file).write_bytes(body)
+        figures = {k: v.item() for k, v in state.items() if v.ndim == 0 and v.dtype.kind in "if"}
+        ray.train.report(figures, checkpoint=Checkpoint.from_directory(folder))
+
+
+def _read(checkpoint: Any) -> dict[str, Any]:
+    """Raises BrokenArtifact for a checkpoint that is not whole."""
+    with checkpoint.as_directory() as folder:
+        wanted = orjson.loads((Path(folder) / SUMS).read_bytes())
+        return {k: np.array(v) for k, v in read(Path(folder), wanted, f"checkpoint {checkpoint.path}").items()}
