@@ -15,6 +15,7 @@ from ray_app import config, launch
 from ray_app.catalog.tenant import DEMO, SYSTEM, parse_tenant
 from ray_app.cli import up as ups
 from ray_app.cli.check import check
+from ray_app.cli.datasets import datasets
 from ray_app.cli.doors import demo_key, over_grpc, over_http
 from ray_app.cli.models import models
 from ray_app.cli.progress import bar, bars
@@ -30,6 +31,7 @@ app.add_typer(jobs, name="job")
 app.add_typer(streams, name="stream")
 app.add_typer(dlq, name="dlq")
 app.add_typer(models, name="model")
+app.add_typer(datasets, name="dataset")
 app.command()(check)
 EXAMPLE = launch.ROOT / "examples" / "retail" / "map.toml"
 Tenant = Annotated[str, typer.Option(help="whose data")]

@@ -25,7 +25,7 @@ class How:
     exactly. `rarity`: a label weighs its inverse frequency (Sparck Jones, 1972); without, each weighs the same."""
 
     k: int = 50
-    budget: int = 20_000
+    budget: int = 100_000
     candidates: int = 300
     rarity: bool = True
 
@@ -77,7 +77,7 @@ def alike(vectors: Any, lists: Product, how: How, first: int = 0, last: int | No
     columns, weights = np.zeros((last - first, how.k), np.int32), np.zeros((last - first, how.k), np.float32)
     own = np.zeros(vectors.shape[1], np.float32)
     for start, end in spans(lists.cost(first, last), MOST_PAIRS):
-        block = (lists.left[first + start : first + end] @ lists.right).tocsr()
+        block = lists.block(first + start, first + end)
         for row in range(end - start):
             inside = slice(block.indptr[row], block.indptr[row + 1])
             near = _strongest(block.indices[inside], block.data[inside], how.candidates + 1)

@@ -4,6 +4,7 @@ the product, and a row's answer does not depend on where blocks begin, so that p
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from ray_app.models.base import Arrays
 from ray_app.types import Matrix
 
 MOST_PAIRS = 8_000_000  # multiplications of a block: at most so many pairs stand in memory, 8 bytes each
+CHUNK = 125_000  # columns
 Nearest = tuple[NDArray[np.int32], Matrix]
 
 
@@ -33,6 +35,21 @@ class Product:
         lengths = np.diff(self.right.indptr).astype(np.int64)
         ends = np.concatenate([[0], np.cumsum(lengths[part.indices], dtype=np.int64)])
         return np.asarray(ends[part.indptr[1:]] - ends[part.indptr[:-1]])
+
+    @cached_property
+    def _chunks(self) -> list[Any]:
+        """right by columns: sums of more would not stay in a processor's cache, at four times the cost."""
+        if self.n <= CHUNK:
+            return [self.right]
+        by_column = self.right.tocsc()
+        return [by_column[:, k : k + CHUNK].tocsr() for k in range(0, self.n, CHUNK)]
+
+    def block(self, first: int, last: int) -> Any:
+        """Rows first .. last - 1 of the product, csr."""
+        import scipy.sparse as sp
+
+        left = self.left[first:last]
+        return sp.hstack([left @ chunk for chunk in self._chunks], format="csr")
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         found = {f"{side}_{part}": getattr(getattr(self, side), part)
@@ -60,7 +77,7 @@ def nearest(p: Product, k: int, first: int = 0, last: int | None = None) -> Near
     last = p.n if last is None else last
     columns, weights = np.zeros((last - first, k), np.int32), np.zeros((last - first, k), np.float32)
     for start, end in spans(p.cost(first, last), MOST_PAIRS):
-        block = (p.left[first + start : first + end] @ p.right).tocsr()
+        block = p.block(first + start, first + end)
         for row in range(end - start):
             inside = slice(block.indptr[row], block.indptr[row + 1])
             found, score = best(block.indices[inside], block.data[inside], k, first + start + row)

@@ -16,9 +16,7 @@ SHAPE = b"shape"  # of one row, in a column's metadata
 
 def to_parquet(arrays: Arrays) -> bytes:
     """Raises ValueError for arrays of several lengths."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+    pa, pq = _arrow()
     fields, columns = [], []
     for name, array in arrays.items():
         flat = pa.array(np.ascontiguousarray(array).reshape(-1))
@@ -32,9 +30,7 @@ def to_parquet(arrays: Arrays) -> bytes:
 
 def from_parquet(body: bytes) -> dict[str, NDArray[Any]]:
     """What `to_parquet` was given."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+    pa, pq = _arrow()
     table = pq.read_table(pa.BufferReader(body))
     found = {}
     for field in table.schema:
@@ -45,3 +41,9 @@ def from_parquet(body: bytes) -> dict[str, NDArray[Any]]:
         values = np.array(flat.to_pylist(), np.str_) if text else flat.to_numpy(zero_copy_only=False)
         found[field.name] = values.reshape(len(table), *inner)
     return found
+
+
+def _arrow() -> tuple[Any, Any]:
+    import pyarrow.parquet
+
+    return pyarrow, pyarrow.parquet

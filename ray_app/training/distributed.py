@@ -7,17 +7,19 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import orjson
 import ray
+import ray.data
 import ray.train
 from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.torch import TorchTrainer
 
 from ray_app.registry.artifact import encode, read, sums
 from ray_app.stores.blobs import Blobs
+from ray_app.training.build import Note, Span
 from ray_app.training.columns import Arrays, from_parquet, to_parquet
 from ray_app.training.report import Tell
 from ray_app.training.shards import Call, Part, here
@@ -54,6 +56,16 @@ def _politely(call: Call, part: Part) -> Part:
     return call(part)
 
 
+def gather(make: Callable[[Span], Note], spans: Sequence[Span]) -> Iterator[Note]:
+    """Files of a dataset, read and written by Ray Data, each as it is finished; here where no CPU is free."""
+    if ray.available_resources().get("CPU", 0.0) < 1:
+        yield from map(make, spans)
+        return
+    rows = ray.data.from_items([{"span": number} for number in range(len(spans))], override_num_blocks=len(spans))
+    made = rows.map(lambda row: {**make(spans[row["span"]])}, num_cpus=1)
+    yield from made.iter_rows()
+
+
 def fit_far(fit: Fit, given: Arrays, blobs: Blobs, folder: str, tell: Tell, gpu: bool = False) -> dict[str, Any]:
     """Run `fit` in a worker of Ray Train, from `given` as a Parquet file, and return what it made.
 
@@ -75,7 +87,7 @@ def fit_far(fit: Fit, given: Arrays, blobs: Blobs, folder: str, tell: Tell, gpu:
             storage_path=f"{blobs.place}/{folder}",
             failure_config=FailureConfig(max_failures=MOST_FAILURES),
             checkpoint_config=CheckpointConfig(num_to_keep=2),
-            callbacks=[_Tells(tell)],
+            callbacks=cast(Any, [_Tells(tell)]),  # their own type is narrower than what they take
         ),
     ).fit()
     made = _read(done.checkpoint)

@@ -24,3 +24,11 @@ class Report:
         if self.version is None:
             return f"{self.name}: refused, {self.why}. What was live stays. {figures}".rstrip()
         return f"{self.name}: version {self.version} is {self.status}. {self.why or figures}".rstrip()
+
+
+class Refused(Exception):
+    """The result may not go live; says why, with the figures."""
+
+    def __init__(self, why: str, metrics: dict[str, float] | None = None) -> None:
+        super().__init__(why)
+        self.metrics = metrics or {}

@@ -16,7 +16,7 @@ from ray_app.training import gate, shards
 from ray_app.training.dataset import past
 from ray_app.training.gate import Made
 from ray_app.training.history import History
-from ray_app.training.report import Report, Tell
+from ray_app.training.report import Refused, Report, Tell
 from ray_app.training.shards import Arrays, Run, Spread
 from ray_app.training.stores import Stores, catalogue, history, origin_of
 
@@ -26,12 +26,22 @@ PART = 40_000_000  # multiplications of a part: a second or two of work
 RUNS = "runs/similarity"
 
 
-async def similarity(stores: Stores, tenant: str, tell: Tell, spread: Spread = shards.here, part: int = PART) -> Report:
-    """`spread` says where parts are made. A run that was killed goes on where it was; one with the input of the live
+async def similarity(
+    stores: Stores,
+    tenant: str,
+    tell: Tell,
+    spread: Spread = shards.here,
+    part: int = PART,
+    dataset: str | None = None,
+) -> Report:
+    """Of the newest build of `dataset`, or of the live tables. `spread` says where parts are made. A run that was killed goes on where it was; one with the input of the live
     version changes nothing."""
     origin = await origin_of(stores, tenant)
     pinned = await catalogue(stores, Live(stores.registry, ()), tenant)
-    events = await history(stores, tenant, pinned)
+    try:
+        events, build = await history(stores, tenant, pinned, dataset)
+    except Refused as e:
+        return Report(ITEM_CF, None, why=str(e))
     tell(f"{len(events.events):,} behaviours of {len(events.visitors):,} visitors on {pinned.n:,} items")
     if not len(events.events):
         return Report(ITEM_CF, None, why="there are no behaviours yet")
@@ -48,7 +58,7 @@ async def similarity(stores: Stores, tenant: str, tell: Tell, spread: Spread = s
     if not made["weights"].any():
         await asyncio.to_thread(run.remove)
         return Report(ITEM_CF, None, metrics, "no two items have a visitor in common")
-    about = {"behaviours": len(events.events), "until": int(events.events.at[-1]), "run": run.folder,
+    about = {"behaviours": len(events.events), "until": int(events.events.at[-1]), "run": run.folder, "dataset": build,
              "parameters": {"neighbours": made["weights"].shape[1]}, **origin}  # fmt: skip
     report = await gate.release(stores, tenant, Made(ITEM_CF, made, metrics, about, pinned.n))
     await asyncio.to_thread(run.remove)
