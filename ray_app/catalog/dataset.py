@@ -1,4 +1,4 @@
-"""Dataset definitions: what data, of which window, filtered how, and where time splits it. Each edit is a new version."""
+"""Dataset definitions: what data, of which window, filtered how, where time splits it. Each edit is a new version."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def list_datasets(tenant: Tenant = "demo") -> None:
 
     async def work(w: World) -> None:
         from ray_app.catalog.dataset import Datasets
-        from ray_app.training.build import last
+        from ray_app.training.builds import last
 
         table = Table("dataset", "version", "source", "days", "judge", "built", "rows")
         for d in await Datasets(w.documents, w.clock, tenant).list():
@@ -97,7 +97,7 @@ def inspect(name: Name, tenant: Tenant = "demo") -> None:
     """The newest build: rows, label rate, schema, and drift against the build before."""
 
     async def work(w: World) -> None:
-        from ray_app.training.build import last
+        from ray_app.training.builds import last
 
         page = last(w.blobs, tenant, name)
         if page is None:
@@ -112,7 +112,7 @@ def export(name: Name, into: Annotated[Path, typer.Argument(help="a new .parquet
     """The newest build as one Parquet file."""
 
     async def work(w: World) -> None:
-        from ray_app.training.build import export
+        from ray_app.training.builds import export
 
         print(f"{export(w.blobs, tenant, name, into):,} rows are in {into}")
 

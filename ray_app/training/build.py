@@ -7,22 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import orjson
 
 from ray_app.analytics import examples
 from ray_app.catalog.dataset import Dataset
-from ray_app.errors import BrokenArtifact, InvalidField, NotFound
 from ray_app.stores.blobs import Blobs
 from ray_app.stores.olap import Olap
 from ray_app.training import tables
+from ray_app.training.builds import ABOUT, Note, last, whole
 from ray_app.training.report import Tell
 from ray_app.training.stores import Stores
 from ray_app.training.tables import Table
@@ -30,7 +29,6 @@ from ray_app.training.tables import Table
 QUERIES = examples.named(Path(__file__).parent / "source.sql")
 DAY_MS, SPAN_DAYS = 86_400_000, 7
 TIMES = {"behaviors": "occurred_at", "slates": "answered_at"}
-ABOUT = "about.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +49,6 @@ class Span:
         return f"{self.side}-{self.since}.parquet"
 
 
-Note = Mapping[str, Any]  # what is known of one file: name, rows, sum
 Gather = Callable[[Callable[[Span], Note], Sequence[Span]], Iterable[Note]]
 
 
@@ -143,51 +140,4 @@ def _page(blobs: Blobs, folder: str, d: Dataset, notes: Sequence[Note], before: 
         "id": folder.rpartition("/")[2], "dataset": d.public(), "files": {n["name"]: n["sum"] for n in found},
         "rows": sum(n["rows"] for n in found), "later_rows": sum(n["rows"] for n in found if n["name"][:5] == "later"),
     }  # fmt: skip
-    whole = _whole(blobs, folder, page)
-    return {**page, **tables.about(whole, before)}
-
-
-def last(blobs: Blobs, tenant: str, name: str) -> dict[str, Any] | None:
-    """The page of the newest build."""
-    pages = [f for f in blobs.names(f"{tenant}/datasets/{name}") if f.endswith(f"/{ABOUT}")]
-    newest = max(pages, key=lambda f: int(f.split("/")[0].partition("-")[2]), default=None)
-    found: dict[str, Any] | None = (
-        orjson.loads(blobs.get(f"{tenant}/datasets/{name}/{newest}") or b"") if newest else None
-    )
-    return found
-
-
-def columns(blobs: Blobs, tenant: str, name: str, side: str | None = None) -> tuple[str, dict[str, Any]]:
-    """The id of the newest build and its columns as arrays, of both sides or of one.
-
-    Raises NotFound before the first build, and BrokenArtifact for a file that is not what was built.
-    """
-    page = last(blobs, tenant, name)
-    if page is None:
-        raise NotFound(f"dataset {name!r} was not built yet. Build it: lemo dataset build {name}", value=name)
-    whole = _whole(blobs, f"{tenant}/datasets/{name}/{page['id']}", page, side)
-    return page["id"], {c: np.asarray(whole[c].to_numpy(zero_copy_only=False)) for c in whole.column_names}
-
-
-def _whole(blobs: Blobs, folder: str, page: Note, side: str | None = None) -> Table:
-    found = []
-    for name, sum in page["files"].items():
-        if side is None or name.startswith(side):
-            body = blobs.get(f"{folder}/{name}")
-            if body is None or sha256(body).hexdigest() != sum:
-                raise BrokenArtifact(f"{folder}: {name} is not what was built. Build the dataset again")
-            found.append(tables.read(io.BytesIO(body)))
-    return tables.joined(found)
-
-
-def export(blobs: Blobs, tenant: str, name: str, into: Path) -> int:
-    """The newest build as one Parquet file; returns its rows. Raises InvalidField for a file that is there."""
-    if into.exists():
-        raise InvalidField("file", into, "a file that does not exist yet")
-    page = last(blobs, tenant, name)
-    if page is None:
-        raise NotFound(f"dataset {name!r} was not built yet. Build it: lemo dataset build {name}", value=name)
-    whole = _whole(blobs, f"{tenant}/datasets/{name}/{page['id']}", page)
-    with into.open("wb") as file:
-        tables.write(whole, file)
-    return int(whole.num_rows)
+    return {**page, **tables.about(whole(blobs, folder, page), before)}

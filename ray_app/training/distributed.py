@@ -19,7 +19,8 @@ from ray.train.torch import TorchTrainer
 
 from ray_app.registry.artifact import encode, read, sums
 from ray_app.stores.blobs import Blobs
-from ray_app.training.build import Note, Span
+from ray_app.training.build import Span
+from ray_app.training.builds import Note
 from ray_app.training.columns import Arrays, from_parquet, to_parquet
 from ray_app.training.report import Tell
 from ray_app.training.shards import Call, Part, here

@@ -34,8 +34,8 @@ async def similarity(
     part: int = PART,
     dataset: str | None = None,
 ) -> Report:
-    """Of the newest build of `dataset`, or of the live tables. `spread` says where parts are made. A run that was killed goes on where it was; one with the input of the live
-    version changes nothing."""
+    """Of the newest build of `dataset`, or of the live tables. `spread` says where parts are made. A run that was
+    killed goes on where it was; one with the input of the live version changes nothing."""
     origin = await origin_of(stores, tenant)
     pinned = await catalogue(stores, Live(stores.registry, ()), tenant)
     try:

@@ -13,7 +13,7 @@ from ray_app.catalog.shelves import Shelves
 from ray_app.features.hot import WEIGHTS
 from ray_app.features.profile import UNWANTED
 from ray_app.registry.watch import Live
-from ray_app.training.build import columns
+from ray_app.training.builds import columns
 from ray_app.training.history import History, from_columns, read_history
 from ray_app.training.report import Refused
 

@@ -12,7 +12,8 @@ import pytest
 
 from ray_app.catalog.dataset import Datasets, parse
 from ray_app.registry.watch import RANKER, SHADOW
-from ray_app.training.build import build, export, last
+from ray_app.training.build import build
+from ray_app.training.builds import export, last
 from ray_app.training.similarity import similarity
 from ray_app.training.train import train
 from tests.story.shop import Shop, history, within
