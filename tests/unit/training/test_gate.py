@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +29,11 @@ from ray_app.training.embed import embed
 from ray_app.training.fit import Network
 from ray_app.training.gate import Made, release
 from ray_app.training.history import History, from_columns
+from ray_app.training.precompute import precompute
+from ray_app.training.profiles import profiles
+from ray_app.training.report import Report
+from ray_app.training.runs import history as runs_of
+from ray_app.training.runs import recorded
 from ray_app.training.similarity import similarity
 from ray_app.training.train import How, K, Refused, fit_ranker
 from tests.unit.make import DAY_MS, NOW, TENANT, item, shelf
@@ -269,3 +276,75 @@ async def test_an_embedder_of_hardly_anything_is_refused(world: World, titles: l
     report = await embed(world, "small", quiet)
     assert (report.version, report.why) == (None, why)
     assert await world.registry.live_ids("small") == {}
+
+
+async def test_profiles_say_what_visitors_care_for_and_are_the_same_when_made_again(world: World) -> None:
+    report = await profiles(world, TENANT, quiet)
+    assert report.metrics == {"profiles": USERS}
+    found = await world.documents.get(TENANT, "profiles", "u:3")
+    assert found is not None
+    assert found.body["taken"] == 25
+    assert sum(found.body["categories"].values()) == pytest.approx(1.0, abs=1e-3)
+    await profiles(world, TENANT, quiet)
+    again = await world.documents.get(TENANT, "profiles", "u:3")
+    assert again == found
+
+
+async def test_lists_are_made_for_visitors_and_per_scenario_and_category(world: World) -> None:
+    await similarity(world, TENANT, quiet)
+    await precompute(world, TENANT, quiet)
+    lists = {d.id: d.body for d in await world.documents.find(TENANT, "lists", limit=1000)}
+    assert {f"u:{k}" for k in range(USERS)} <= set(lists)
+    assert {"popular:home:", "popular:related:", "popular:buy_again:"} <= set(lists)
+    mine = lists["u:3"]["items"]
+    assert len(mine) == len(set(mine)) > 5
+    seen = set(columns()["item_id"][columns()["visitor"] == "u:3"].tolist())
+    assert not seen & set(mine)
+    assert lists["popular:home:"]["made_at"] == world.clock.now()
+
+
+async def test_a_run_is_recorded_with_how_it_ended(world: World, clock: FixedClock) -> None:
+    async def good(tell: Any) -> Report:
+        tell("half way")
+        return Report("x", "7", {"y": 1.0})
+
+    async def bad(tell: Any) -> Report:
+        raise RuntimeError("no")
+
+    await recorded(world, TENANT, "job", {"a": 1}, good)
+    clock.pass_s(1)
+    with pytest.raises(RuntimeError):
+        await recorded(world, TENANT, "job", {}, bad)
+    newest, first = await runs_of(world, TENANT)
+    assert (newest["state"], newest["why"]) == ("failed", "RuntimeError: no")
+    assert (first["state"], first["version"], first["metrics"], first["asked"]) == ("done", "7", {"y": 1.0}, {"a": 1})
+    kept = await world.documents.get(TENANT, "runs", first["id"])
+    assert kept is not None
+    assert kept.body["lines"] == ["half way"]
+
+
+async def test_a_run_that_is_asked_to_end_is_cancelled_and_one_that_was_killed_is_lost(
+    world: World, clock: FixedClock
+) -> None:
+    begun = asyncio.Event()
+
+    async def long(tell: Any) -> Report:
+        begun.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    running = asyncio.create_task(recorded(world, TENANT, "job", {}, long))
+    await begun.wait()
+    signal.raise_signal(signal.SIGTERM)
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    clock.pass_s(1)
+    body = {"id": "job-1", "job": "job", "state": "running", "started_at": clock.now()}
+    await world.documents.upsert(TENANT, "runs", [Document("job-1", clock.now(), body)])
+
+    async def good(tell: Any) -> Report:
+        return Report("x", "7")
+
+    clock.pass_s(1)
+    await recorded(world, TENANT, "job", {}, good)
+    assert [r["state"] for r in await runs_of(world, TENANT)] == ["done", "lost", "cancelled"]
