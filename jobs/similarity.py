@@ -14,6 +14,7 @@ from ray_app.wiring import open_world
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tenant", default="demo")
+    parser.add_argument("--dataset", help="its newest build; the live tables unless set")
     args = parser.parse_args()
     from ray_app.training.distributed import spread
     from ray_app.training.runs import recorded
@@ -22,7 +23,11 @@ async def main() -> None:
     os.nice(10)
     async with open_world() as world:
         work = recorded(
-            world, args.tenant, "similarity", vars(args), lambda tell: similarity(world, args.tenant, tell, spread)
+            world,
+            args.tenant,
+            "similarity",
+            vars(args),
+            lambda tell: similarity(world, args.tenant, tell, spread, dataset=args.dataset),
         )
         print(await work, flush=True)
 

@@ -18,6 +18,7 @@ async def main() -> None:
     parser.add_argument(
         "--policy", default="live", choices=["live", "shadow", "staged"], help="what a good one becomes"
     )
+    parser.add_argument("--dataset", help="its newest build; the live tables unless set")
     args = parser.parse_args()
     from ray_app.training.runs import recorded
     from ray_app.training.train import train
@@ -26,7 +27,7 @@ async def main() -> None:
     async with open_world() as world:
         work = recorded(
             world, args.tenant, "train", vars(args),
-            lambda tell: train(world, args.tenant, tell, args.label_days, args.policy),
+            lambda tell: train(world, args.tenant, tell, args.label_days, args.policy, args.dataset),
         )  # fmt: skip
         print(await work, flush=True)
 

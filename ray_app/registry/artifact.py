@@ -22,7 +22,7 @@ def encode(parts: Parts) -> dict[str, bytes]:
 
     Raises InvalidField for another format, and ValueError for an array of objects.
     """
-    return {_file(name, part): part if isinstance(part, bytes) else _npy(part) for name, part in parts.items()}
+    return {_file(name, part): part if isinstance(part, bytes) else npy(part) for name, part in parts.items()}
 
 
 def sums(files: Mapping[str, bytes]) -> dict[str, str]:
@@ -62,9 +62,10 @@ def _file(name: str, part: NDArray[Any] | bytes) -> str:
     return name
 
 
-def _npy(array: NDArray[Any]) -> bytes:
+def npy(array: NDArray[Any]) -> bytes:
+    """The file of one array, also of one without dimensions. Raises ValueError for an array of objects."""
     out = io.BytesIO()
-    np.save(out, np.ascontiguousarray(array), allow_pickle=False)
+    np.save(out, np.asarray(array, order="C"), allow_pickle=False)
     return out.getvalue()
 
 

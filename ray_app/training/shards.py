@@ -51,11 +51,11 @@ class Run:
     @classmethod
     def begin(cls, blobs: Blobs, above: str, given: Arrays) -> Run:
         """The run of this input, new or as far as it came."""
-        sums = {f"{name}.npy": sha256(_npy(array)).hexdigest() for name, array in given.items()}
+        sums = {f"{name}.npy": sha256(artifact.npy(array)).hexdigest() for name, array in given.items()}
         run = cls(blobs, f"{above}/{sha256(orjson.dumps(sorted(sums.items()))).hexdigest()[:16]}")
         if blobs.get(f"{run.folder}/input.json") is None:
             for name, array in given.items():  # one at a time: the input is large
-                blobs.put(f"{run.folder}/input/{name}.npy", _npy(array))
+                blobs.put(f"{run.folder}/input/{name}.npy", artifact.npy(array))
             blobs.put(f"{run.folder}/input.json", orjson.dumps(sums))
         return run
 
@@ -100,7 +100,7 @@ def work(part: Part) -> Part:
     """Make one part, in this process or on another node."""
     blobs = Blobs(part.place, part.copies)
     made = part.make(_input(blobs, part.folder), part.first, part.last)
-    bodies = {name: _npy(array) for name, array in made.items()}
+    bodies = {name: artifact.npy(array) for name, array in made.items()}
     for name, body in bodies.items():
         blobs.put(f"{part.name}.{name}.npy", body)
     blobs.put(f"{part.name}.json", orjson.dumps({n: sha256(b).hexdigest() for n, b in bodies.items()}))
@@ -115,9 +115,3 @@ def here(call: Call, parts: Sequence[Part]) -> Iterator[Part]:
 def _input(blobs: Blobs, folder: str) -> Arrays:
     wanted = orjson.loads(blobs.get(f"{folder}/input.json") or b"{}")
     return artifact.read(blobs.local_folder(f"{folder}/input"), wanted, f"the input of {folder}")
-
-
-def _npy(array: NDArray[Any]) -> bytes:
-    out = io.BytesIO()
-    np.save(out, np.ascontiguousarray(array), allow_pickle=False)
-    return out.getvalue()

@@ -12,6 +12,8 @@ import pytest
 
 from ray_app.launch import ROOT
 
+pytestmark = pytest.mark.timeout(1700)  # each start of a cluster and a worker takes a minute on a busy machine
+
 TWO_RAYLETS = """
 import sys, time
 from pathlib import Path
@@ -41,7 +43,7 @@ def alone(code: str, folder: Path, *more: str) -> subprocess.CompletedProcess[st
     env = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
     env |= {"RAY_AUTH_MODE": "disabled", "RAY_TMPDIR": f"/tmp/lemo-two-{os.getpid()}", "PYTHONPATH": str(ROOT)}
     line = [sys.executable, "-c", code, str(folder), *more]
-    return subprocess.run(line, env=env, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
+    return subprocess.run(line, env=env, cwd=ROOT, capture_output=True, text=True, timeout=800, check=False)
 
 
 def last_line(done: subprocess.CompletedProcess[str]) -> dict[str, object]:
