@@ -23,12 +23,9 @@ async def main() -> None:
     os.nice(10)
     async with open_world() as world:
         work = recorded(
-            world,
-            args.tenant,
-            "similarity",
-            vars(args),
+            world, args.tenant, "similarity", vars(args),
             lambda tell: similarity(world, args.tenant, tell, spread, dataset=args.dataset),
-        )
+        )  # fmt: skip
         print(await work, flush=True)
 
 
