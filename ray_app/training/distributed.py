@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, cast
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import orjson
 import ray
-import ray.data
-import ray.train
-from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, UserCallback
-from ray.train.torch import TorchTrainer
 
 from ray_app.registry.artifact import encode, read, sums
 from ray_app.stores.blobs import Blobs
@@ -59,6 +56,8 @@ def _politely(call: Call, part: Part) -> Part:
 
 def gather(make: Callable[[Span], Note], spans: Sequence[Span]) -> Iterator[Note]:
     """Files of a dataset, read and written by Ray Data, each as it is finished; here where no CPU is free."""
+    import ray.data
+
     if ray.available_resources().get("CPU", 0.0) < 1:
         yield from map(make, spans)
         return
@@ -67,44 +66,54 @@ def gather(make: Callable[[Span], Note], spans: Sequence[Span]) -> Iterator[Note
     yield from made.iter_rows()
 
 
-def fit_far(fit: Fit, given: Arrays, blobs: Blobs, folder: str, tell: Tell, gpu: bool = False) -> dict[str, Any]:
-    """Run `fit` in a worker of Ray Train, from `given` as a Parquet file, and return what it made.
+def fit_far(
+    fit: Fit, given: Arrays, blobs: Blobs, folder: str, tell: Tell, asked: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, Any]:
+    """Run `fit` in a worker of Ray Train, on a GPU where the cluster has one, from `given` as a Parquet file, and
+    return what it made.
 
-    `folder`: of blobs, in which a run lies under the content of its input. Each state that `fit` tells is a checkpoint
+    `folder`: of blobs, in which a run lies under the content of its input and the parameters `asked`. Each state that `fit` tells is a checkpoint
     there; a run that was killed, worker or driver, goes on from its last one, and a finished one is read.
     """
+    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
     body = to_parquet(given)
-    name = sha256(body).hexdigest()[:16]
+    name = sha256(body + orjson.dumps(dict(asked), option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
     data = f"{folder}/{name}/data.parquet"
     if blobs.get(data) is None:
         blobs.put(data, body)
-    asked = {"fit": fit, "place": blobs.place, "copies": blobs.copies, "data": data}
+    gpu = ray.cluster_resources().get("GPU", 0.0) >= 1
     done = TorchTrainer(
         _fit_here,
-        train_loop_config=asked,
+        train_loop_config={"fit": fit, "place": blobs.place, "copies": blobs.copies, "data": data},
         scaling_config=ScalingConfig(num_workers=1, use_gpu=gpu, resources_per_worker={"CPU": 1}),
         run_config=RunConfig(
             name=name,
             storage_path=f"{blobs.place}/{folder}",
             failure_config=FailureConfig(max_failures=MOST_FAILURES),
             checkpoint_config=CheckpointConfig(num_to_keep=2),
-            callbacks=cast(Any, [_Tells(tell)]),  # their own type is narrower than what they take
+            callbacks=[_tells(tell)],
         ),
     ).fit()
     made = _read(done.checkpoint)
     return {k.removeprefix(MADE): v for k, v in made.items() if k.startswith(MADE)}
 
 
-class _Tells(UserCallback):
-    def __init__(self, tell: Tell) -> None:
-        self._tell = tell
+def _tells(tell: Tell) -> Any:
+    from ray.train import UserCallback
 
-    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
-        self._tell(", ".join(f"{k} {v}" for k, v in metrics[0].items()))
+    class Tells(UserCallback):
+        def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
+            tell(", ".join(f"{k} {v}" for k, v in metrics[0].items()))
+
+    return Tells()
 
 
 def _fit_here(asked: dict[str, Any]) -> None:
     """In the worker."""
+    import ray.train
+
     os.environ["OMP_NUM_THREADS"] = "1"
     body = Blobs(asked["place"], asked["copies"]).get(asked["data"])
     known = ray.train.get_checkpoint()
@@ -117,6 +126,9 @@ def _fit_here(asked: dict[str, Any]) -> None:
 
 def _report(state: Arrays) -> None:
     """A checkpoint of checked files; scalars stand in the metrics."""
+    import ray.train
+    from ray.train import Checkpoint
+
     files = encode(state)
     with tempfile.TemporaryDirectory(prefix="lemo-fit-") as folder:
         for file, body in {**files, SUMS: orjson.dumps(sums(files))}.items():

@@ -10,10 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ray_app.catalog.dataset import parse
+from ray_app.training.build import Span
 
 GIVEN = {"a": np.arange(24, dtype=np.int64)}
 SPANS = [(k, k + 3) for k in range(0, 24, 3)]
 BUSY_S = 0.3  # so long that one node cannot make all parts before the other has started
+
+
+def spans_of(folder: str) -> list[Span]:
+    """Of a Parquet source of a hundred rows, the last forty judge."""
+    source, blobs = Path(folder) / "source.parquet", Path(folder) / "blobs"
+    pq.write_table(pa.table({"occurred_at": list(range(100)), "item_id": ["i"] * 100}), source)
+    wanted = parse({"name": "x", "source": f"parquet:{source}"})
+    ends = [(0, 60, "train"), (60, 100, "later")]
+    return [Span(blobs, "", "t", wanted, "t/datasets/x/1", a, b, side) for a, b, side in ends]
 
 
 def where(given: Mapping[str, Any], first: int, last: int) -> dict[str, Any]:

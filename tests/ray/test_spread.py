@@ -20,10 +20,11 @@ from pathlib import Path
 import numpy as np, orjson, ray
 from ray.cluster_utils import Cluster
 from ray_app.stores.blobs import Blobs
-from ray_app.training.distributed import spread
+from ray_app.training.build import make
+from ray_app.training.distributed import gather, spread
 from ray_app.training.shards import Run
 from ray_app.training.shards import work
-from tests.ray.parts import where, GIVEN, SPANS
+from tests.ray.parts import where, spans_of, GIVEN, SPANS
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
 cluster.add_node(num_cpus=1)
 ray.init(address=cluster.address, log_to_driver=False)
@@ -31,7 +32,9 @@ run = Run.begin(Blobs(Path(sys.argv[1])), "t/runs/where", GIVEN)
 parts = run.parts(SPANS, where)
 made = [p.first for p in spread(work, run.missing(parts))]
 found = run.collect(parts)
-print(orjson.dumps({"made": made, "nodes": found["node"].tolist(), "twice": found["twice"].tolist(),
+files = spans_of(sys.argv[1])
+notes = list(gather(make, files))
+print(orjson.dumps({"files": sorted((n["name"], n["rows"]) for n in notes), "made": made, "nodes": found["node"].tolist(), "twice": found["twice"].tolist(),
                     "known": [n["NodeID"] for n in ray.nodes()], "left": len(run.missing(parts))}).decode())
 ray.shutdown()
 cluster.shutdown()
@@ -52,13 +55,14 @@ def last_line(done: subprocess.CompletedProcess[str]) -> dict[str, object]:
     return found
 
 
-def test_parts_are_made_on_both_raylets(tmp_path: Path) -> None:
+def test_parts_are_made_on_both_raylets_and_a_dataset_by_ray_data(tmp_path: Path) -> None:
     found = last_line(alone(TWO_RAYLETS, tmp_path))
     assert len(found["known"]) == 2  # type: ignore[arg-type]
     assert set(found["nodes"]) == set(found["known"])  # type: ignore[call-overload]
     assert sorted(found["made"]) == list(range(0, 24, 3))  # type: ignore[call-overload]
     assert found["twice"] == list(range(0, 48, 2))
     assert found["left"] == 0
+    assert found["files"] == [["later-60.parquet", 40], ["train-0.parquet", 60]]
 
 
 FIT = """
