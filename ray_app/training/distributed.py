@@ -72,8 +72,9 @@ def fit_far(
     """Run `fit` in a worker of Ray Train, on a GPU where the cluster has one, from `given` as a Parquet file, and
     return what it made.
 
-    `folder`: of blobs, in which a run lies under the content of its input and the parameters `asked`. Each state that `fit` tells is a checkpoint
-    there; a run that was killed, worker or driver, goes on from its last one, and a finished one is read.
+    `folder`: of blobs, in which a run lies under the content of its input and the parameters `asked`. Each state that
+    `fit` tells is a checkpoint there; a run that was killed, worker or driver, goes on from its last one, and a
+    finished one is read.
     """
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer

@@ -34,7 +34,8 @@ made = [p.first for p in spread(work, run.missing(parts))]
 found = run.collect(parts)
 files = spans_of(sys.argv[1])
 notes = list(gather(make, files))
-print(orjson.dumps({"files": sorted((n["name"], n["rows"]) for n in notes), "made": made, "nodes": found["node"].tolist(), "twice": found["twice"].tolist(),
+print(orjson.dumps({"files": sorted((n["name"], n["rows"]) for n in notes),
+                    "made": made, "nodes": found["node"].tolist(), "twice": found["twice"].tolist(),
                     "known": [n["NodeID"] for n in ray.nodes()], "left": len(run.missing(parts))}).decode())
 ray.shutdown()
 cluster.shutdown()
