@@ -14,6 +14,7 @@ import numpy as np
 import orjson
 import ray
 
+from ray_app.errors import BrokenArtifact
 from ray_app.registry.artifact import encode, read, sums
 from ray_app.stores.blobs import Blobs
 from ray_app.training.build import Span
@@ -97,7 +98,7 @@ def fit_far(
             callbacks=[_tells(tell)],
         ),
     ).fit()
-    made = _read(done.checkpoint)
+    made = load(done.checkpoint)
     return {k.removeprefix(MADE): v for k, v in made.items() if k.startswith(MADE)}
 
 
@@ -118,7 +119,7 @@ def _fit_here(asked: dict[str, Any]) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     body = Blobs(asked["place"], asked["copies"]).get(asked["data"])
     known = ray.train.get_checkpoint()
-    state = _read(known) if known else None
+    state = load(known) if known else None
     if state is not None and any(k.startswith(MADE) for k in state):
         return  # it ended between its last checkpoint and its answer
     made = asked["fit"](from_parquet(body or b""), _report, state)
@@ -126,20 +127,28 @@ def _fit_here(asked: dict[str, Any]) -> None:
 
 
 def _report(state: Arrays) -> None:
-    """A checkpoint of checked files; scalars stand in the metrics."""
+    """A checkpoint; scalars stand in the metrics."""
     import ray.train
     from ray.train import Checkpoint
 
-    files = encode(state)
     with tempfile.TemporaryDirectory(prefix="lemo-fit-") as folder:
-        for file, body in {**files, SUMS: orjson.dumps(sums(files))}.items():
-            (Path(folder) / file).write_bytes(body)
+        write(Path(folder), state)
         figures = {k: v.item() for k, v in state.items() if v.ndim == 0 and v.dtype.kind in "if"}
         ray.train.report(figures, checkpoint=Checkpoint.from_directory(folder))
 
 
-def _read(checkpoint: Any) -> dict[str, Any]:
+def write(folder: Path, state: Arrays) -> None:
+    """Checked files of a checkpoint."""
+    files = encode(state)
+    for file, body in {**files, SUMS: orjson.dumps(sums(files))}.items():
+        (folder / file).write_bytes(body)
+
+
+def load(checkpoint: Any) -> dict[str, Any]:
     """Raises BrokenArtifact for a checkpoint that is not whole."""
     with checkpoint.as_directory() as folder:
-        wanted = orjson.loads((Path(folder) / SUMS).read_bytes())
+        try:
+            wanted = orjson.loads((Path(folder) / SUMS).read_bytes())
+        except (OSError, ValueError) as e:
+            raise BrokenArtifact(f"checkpoint {checkpoint.path} has no readable {SUMS}: {e}") from e
         return {k: np.array(v) for k, v in read(Path(folder), wanted, f"checkpoint {checkpoint.path}").items()}
