@@ -45,7 +45,12 @@ cluster.shutdown()
 def alone(code: str, folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
     """In a process of its own, which may have a cluster of its own."""
     env = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
-    env |= {"RAY_AUTH_MODE": "disabled", "RAY_TMPDIR": f"/tmp/lemo-two-{os.getpid()}", "PYTHONPATH": str(ROOT)}
+    env |= {
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_raylet_start_wait_time_s": "180",
+        "RAY_TMPDIR": f"/tmp/lemo-two-{os.getpid()}",
+        "PYTHONPATH": str(ROOT),
+    }
     line = [sys.executable, "-c", code, str(folder), *more]
     return subprocess.run(line, env=env, cwd=ROOT, capture_output=True, text=True, timeout=800, check=False)
 
