@@ -19,11 +19,15 @@ async def main() -> None:
     parser.add_argument("--encoder", type=Path, help="folder of a sentence encoder (needs the extra `text`)")
     args = parser.parse_args()
     from ray_app.training.embed import embed
+    from ray_app.training.runs import recorded
 
     os.nice(10)
     async with open_world() as world:
-        report = await embed(world, args.tenant, lambda line: print(line, flush=True), args.size, args.encoder)
-        print(report, flush=True)
+        asked = {**vars(args), "encoder": str(args.encoder or "")}
+        work = recorded(
+            world, args.tenant, "embed", asked, lambda tell: embed(world, args.tenant, tell, args.size, args.encoder)
+        )
+        print(await work, flush=True)
 
 
 if __name__ == "__main__":

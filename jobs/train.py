@@ -15,13 +15,21 @@ async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tenant", default="demo")
     parser.add_argument("--label-days", type=int, default=14, help="length of each slice of time")
+    parser.add_argument(
+        "--policy", default="live", choices=["live", "shadow", "staged"], help="what a good one becomes"
+    )
+    parser.add_argument("--dataset", help="its newest build; the live tables unless set")
     args = parser.parse_args()
+    from ray_app.training.runs import recorded
     from ray_app.training.train import train
 
     os.nice(10)
     async with open_world() as world:
-        report = await train(world, args.tenant, lambda line: print(line, flush=True), args.label_days)
-        print(report, flush=True)
+        work = recorded(
+            world, args.tenant, "train", vars(args),
+            lambda tell: train(world, args.tenant, tell, args.label_days, args.policy, args.dataset),
+        )  # fmt: skip
+        print(await work, flush=True)
 
 
 if __name__ == "__main__":

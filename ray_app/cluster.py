@@ -106,6 +106,14 @@ def submit_job(client: JobSubmissionClient, name: str, args: Sequence[str] = ())
     return str(client.submit_job(entrypoint=line, metadata={"job": name}, entrypoint_num_cpus=1))
 
 
+def stop_job(client: JobSubmissionClient, submission_id: str) -> None:
+    """SIGTERM, which our jobs note in their history; then SIGKILL. Raises NotFound for an id that is not there."""
+    try:
+        client.stop_job(submission_id)
+    except RuntimeError as e:
+        raise NotFound(f"job {submission_id!r} cannot be stopped: {str(e)[:200]}", value=submission_id) from None
+
+
 def follow_job(client: JobSubmissionClient, submission_id: str, poll_s: float = 0.5) -> Iterator[str]:
     """Lines of the job's log while it runs. Raises LemoError when it did not succeed."""
     shown = 0

@@ -136,13 +136,15 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """One item of a slate; `features` are the values the ranker saw, in the view's order."""
+    """One item of a slate; `features` are the values the ranker saw, in the view's order; `shadow` is the score of the
+    ranker beside the live one, where there is one."""
 
     item_id: str
     score: float
     channels: tuple[str, ...]
     reason: Reason
     features: tuple[float, ...] = ()
+    shadow: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from ray_app.events.base import EventLog, Topics
     from ray_app.operations.check import Report
+    from ray_app.operations.models import Models
     from ray_app.operations.pool import Pool
     from ray_app.recommend.request_id import Shown
     from ray_app.registry.registry import Registry
@@ -172,7 +173,7 @@ async def open_app(settings: Settings) -> App:
 
     return App(
         settings, w.clock, w.log, w.documents, w.redis, shelves, scenarios, Recommender(parts), keys, slates,
-        w.prefixes, pool(w), letters(w), partial(check, w), close,
+        w.prefixes, pool(w), letters(w), models(w), partial(check, w), close,
     )  # fmt: skip
 
 
@@ -264,6 +265,12 @@ def letters(w: World) -> Letters:
     from ray_app.streams.letters import Letters
 
     return Letters(w.log, w.redis, w.settings.stores.redis_prefix)
+
+
+def models(w: World) -> Models:
+    from ray_app.operations.models import Models
+
+    return Models(w.registry, w.olap, w.clock)
 
 
 def group_of(settings: Settings, name: str) -> str:

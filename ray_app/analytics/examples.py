@@ -51,3 +51,12 @@ async def confirmed_answers(olap: Olap, asked: Asked) -> list[dict[str, Any]]:
     """Per scenario how many answers there were, and how many of them were confirmed by an impression."""
     parameters = {"tenant": asked.tenant, "since": asked.since, "until": asked.until}
     return await olap.query(QUERIES["confirmed_answers"], parameters)
+
+
+async def shadow(olap: Olap, asked: Asked) -> list[dict[str, Any]]:
+    """Per live and shadow version: answers, same_best (share), items and clicks (of what was seen), live_auc,
+    shadow_auc; a version without a click has AUC 0. Raises Unavailable."""
+    parameters = {
+        "tenant": asked.tenant, "since": asked.since, "until": asked.until, "window_ms": asked.window_s * 1000,
+    }  # fmt: skip
+    return await olap.query(QUERIES["shadow"], parameters)

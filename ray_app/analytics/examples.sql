@@ -82,3 +82,58 @@ FROM slates FINAL
 WHERE tenant = {tenant:String} AND answered_at >= {since:Int64} AND answered_at < {until:Int64}
 GROUP BY scenario
 ORDER BY scenario;
+
+-- name: shadow
+-- The live ranker and the shadow beside it, on what was shown and seen: per pair of versions the answers, the items, the
+-- clicks, the AUC of the clicks by each one's scores, and in which share of the answers both name the same best item.
+-- AUC 0 means that there was no click, or nothing else. Parameters: as of examples, without unconfirmed.
+WITH
+  shown AS (
+    SELECT
+      request_id, answered_at, visitor,
+      JSONExtractString(versions, 'ranker') AS live,
+      JSONExtractString(versions, 'ranker.shadow') AS shadow,
+      JSONExtractString(placed, 'item_id') AS item_id,
+      JSONExtractFloat(placed, 'score') AS live_score,
+      JSONExtractFloat(placed, 'shadow') AS shadow_score
+    FROM (
+      SELECT request_id, answered_at, visitor, versions, JSONExtractArrayRaw(items) AS list
+      FROM slates FINAL
+      WHERE tenant = {tenant:String} AND answered_at >= {since:Int64} AND answered_at < {until:Int64}
+        AND JSONExtractString(versions, 'ranker.shadow') != ''
+    )
+    ARRAY JOIN list AS placed
+    WHERE JSONExtract(placed, 'shadow', 'Nullable(Float64)') IS NOT NULL
+  ),
+  done AS (
+    SELECT visitor, item_id, type, request_id, occurred_at
+    FROM behaviors FINAL
+    WHERE tenant = {tenant:String} AND type IN ('click', 'impression')
+      AND occurred_at >= {since:Int64} AND occurred_at < {until:Int64} + {window_ms:Int64}
+  ),
+  seen AS (
+    SELECT s.request_id AS request_id, s.item_id AS item_id, max(b.type = 'click') AS clicked
+    FROM done AS b
+    INNER JOIN shown AS s ON b.request_id = s.request_id AND b.item_id = s.item_id
+    WHERE b.occurred_at >= s.answered_at AND b.occurred_at < s.answered_at + {window_ms:Int64}
+      AND (s.visitor = b.visitor OR s.visitor = '')
+    GROUP BY request_id, item_id
+  ),
+  answers AS (
+    SELECT live, shadow, request_id,
+      argMax(item_id, (live_score, item_id)) = argMax(item_id, (shadow_score, item_id)) AS same_best
+    FROM shown GROUP BY live, shadow, request_id
+  ),
+  judged AS (
+    SELECT s.live AS live, s.shadow AS shadow, count() AS items, sum(k.clicked) AS clicks,
+      arrayAUC(groupArray(s.live_score), groupArray(k.clicked)) AS live_auc,
+      arrayAUC(groupArray(s.shadow_score), groupArray(k.clicked)) AS shadow_auc
+    FROM shown AS s INNER JOIN seen AS k ON s.request_id = k.request_id AND s.item_id = k.item_id
+    GROUP BY live, shadow
+  )
+SELECT
+  a.live AS live, a.shadow AS shadow, count() AS answers, avg(a.same_best) AS same_best,
+  any(j.items) AS items, any(j.clicks) AS clicks, any(j.live_auc) AS live_auc, any(j.shadow_auc) AS shadow_auc
+FROM answers AS a LEFT JOIN judged AS j ON a.live = j.live AND a.shadow = j.shadow
+GROUP BY live, shadow
+ORDER BY live, shadow;

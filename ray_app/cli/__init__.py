@@ -15,7 +15,9 @@ from ray_app import config, launch
 from ray_app.catalog.tenant import DEMO, SYSTEM, parse_tenant
 from ray_app.cli import up as ups
 from ray_app.cli.check import check
+from ray_app.cli.datasets import datasets
 from ray_app.cli.doors import demo_key, over_grpc, over_http
+from ray_app.cli.models import models
 from ray_app.cli.progress import bar, bars
 from ray_app.cli.streams import dlq, streams
 from ray_app.errors import InvalidSettings, LemoError, NotFound
@@ -28,6 +30,8 @@ app.add_typer(imports, name="import")
 app.add_typer(jobs, name="job")
 app.add_typer(streams, name="stream")
 app.add_typer(dlq, name="dlq")
+app.add_typer(models, name="model")
+app.add_typer(datasets, name="dataset")
 app.command()(check)
 EXAMPLE = launch.ROOT / "examples" / "retail" / "map.toml"
 Tenant = Annotated[str, typer.Option(help="whose data")]
@@ -130,13 +134,34 @@ def recommend(
 
 
 @jobs.command("run")
-def job_run(name: Annotated[str, typer.Argument(help="similarity, embed, train")], tenant: Tenant = "demo") -> None:
+def job_run(
+    name: Annotated[str, typer.Argument(help="similarity, embed, train, profiles, precompute")], tenant: Tenant = "demo"
+) -> None:
     """Run jobs/NAME.py on the cluster and follow its log."""
     if not (launch.ROOT / "jobs" / f"{name}.py").exists():
         known = ", ".join(sorted(p.stem for p in (launch.ROOT / "jobs").glob("*.py")))
         raise NotFound(f"job {name!r} is unknown. Known: {known}")
     for line in ups.follow_job(name, ["--tenant", tenant]):
         print(line, flush=True)
+
+
+@jobs.command("stop")
+def job_stop(submission_id: Annotated[str, typer.Argument(help="as `lemo job run` printed it")]) -> None:
+    """End a job; what is live stays, and what it had finished is kept for its next run."""
+    ups.stop_job(submission_id)
+
+
+@jobs.command("history")
+def job_history(tenant: Tenant = "demo", most: Annotated[int, typer.Option(min=1, max=10_000)] = 20) -> None:
+    """The newest runs, one JSON value a line: state, figures, version, and why it was refused or failed."""
+    from ray_app.training.runs import history
+    from ray_app.wiring import open_world
+
+    async def work() -> None:
+        async with open_world(config.load()) as world:
+            print("\n".join(orjson.dumps(r).decode() for r in await history(world, tenant, most)))
+
+    asyncio.run(work())
 
 
 def main() -> None:

@@ -63,7 +63,15 @@ def follow_job(name: str, args: Sequence[str]) -> Iterator[str]:
     from ray_app import cluster
 
     client = cluster.job_client(config.load().data)
-    return cluster.follow_job(client, cluster.submit_job(client, name, args))
+    submitted = cluster.submit_job(client, name, args)
+    yield f"submission {submitted}; end it: lemo job stop {submitted}"
+    yield from cluster.follow_job(client, submitted)
+
+
+def stop_job(submission_id: str) -> None:
+    from ray_app import cluster
+
+    cluster.stop_job(cluster.job_client(config.load().data), submission_id)
 
 
 def down(data: Path) -> int:

@@ -215,14 +215,17 @@ def slate_entry(slate: Slate) -> Entry:
 
 def _placed(i: Placed) -> dict[str, Any]:
     features = np.asarray(i.features, np.float32)
-    return {"item_id": i.item_id, "score": i.score, "channels": i.channels, "reason": i.reason, "features": features}
+    placed = {"item_id": i.item_id, "score": i.score, "channels": i.channels, "reason": i.reason, "features": features}
+    return placed if i.shadow is None else {**placed, "shadow": i.shadow}
 
 
 def read_slate(body: bytes) -> Slate:
     """Raises ValueError, TypeError or KeyError for a body that is not ours."""
     d = orjson.loads(body)
     d["items"] = tuple(
-        Placed(i["item_id"], i["score"], tuple(i["channels"]), Reason(**i["reason"]), tuple(i["features"]))
+        Placed(
+            i["item_id"], i["score"], tuple(i["channels"]), Reason(**i["reason"]), tuple(i["features"]), i.get("shadow")
+        )
         for i in d["items"]
     )
     d["degraded"] = tuple(Degraded(**x) for x in d["degraded"])

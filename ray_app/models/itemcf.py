@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ray_app.models.base import Arrays
+from ray_app.models.product import Product, nearest
 from ray_app.models.top import top
 from ray_app.types import Interactions, Mask, Rows, Scored, Scores, Visitor
-
-MOST_CELLS = 8_000_000  # of the dense block in which the best neighbours are picked: 64 MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +25,10 @@ class Fit:
     neighbours: int = 200
     half_life_s: float = 20 * 86400.0
     source_norm: float = 0.6
+
+    def most(self, n: int) -> int:
+        """Neighbours of each of n items."""
+        return min(self.neighbours, max(1, n - 1))
 
 
 class ItemCF:
@@ -40,18 +43,7 @@ class ItemCF:
     @classmethod
     def fit(cls, history: Interactions, now: int, how: Fit = Fit()) -> ItemCF:
         """Neighbours as of `now` (ms). Only the newest behaviour of a pair (user, item) counts."""
-        import scipy.sparse as sp
-
-        decay = np.sqrt(history.weights / 5.0) * np.exp2((history.at - now) / 1000.0 / how.half_life_s)
-        shape = (history.n_users, history.n_rows)
-        votes = sp.csr_matrix((decay, (history.users, history.rows)), shape)
-        votes.sum_duplicates()
-        votes.data = np.minimum(votes.data, 1.0)
-        votes.eliminate_zeros()  # what was refused
-        share = 1.0 / np.sqrt(np.maximum(np.asarray(votes.sum(axis=1)).ravel(), 1.0))
-        votes = (sp.diags(share) @ votes).tocsr()
-        size = np.asarray(votes.multiply(votes).sum(axis=0)).ravel()
-        return cls(*_nearest(votes, np.maximum(size, 1e-12), how))
+        return cls(*nearest(likeness(history, now, how), how.most(history.n_rows)))
 
     def recommend(self, visitor: Visitor, n: int, allowed: Mask) -> Scored:
         known = visitor.recent < len(self._neighbours)
@@ -86,20 +78,18 @@ class ItemCF:
         return cls(arrays["neighbours"], arrays["weights"])
 
 
-def _nearest(votes: Any, size: NDArray[np.float64], how: Fit) -> tuple[NDArray[np.int32], Scores]:
-    n = votes.shape[1]
-    k = min(how.neighbours, max(1, n - 1))
-    source, target = size**how.source_norm, size ** (1 - how.source_norm)
-    neighbours, weights = np.zeros((n, k), np.int32), np.zeros((n, k), np.float32)
-    by_item, step = votes.T.tocsr(), max(1, MOST_CELLS // max(1, n))
-    for first in range(0, n, step):
-        block = (by_item[first : first + step] @ votes).toarray()
-        own = np.arange(first, first + len(block))
-        block /= source[own][:, None] * target[None, :]
-        block[np.arange(len(block)), own] = 0.0
-        best = np.argpartition(-block, k - 1, axis=1)[:, :k]
-        found = np.take_along_axis(block, best, 1)
-        order = np.argsort(-found, axis=1, kind="stable")
-        neighbours[own] = np.take_along_axis(best, order, 1)
-        weights[own] = np.take_along_axis(found, order, 1)
-    return neighbours, weights
+def likeness(history: Interactions, now: int, how: Fit = Fit()) -> Product:
+    """How much each item is like each other one, as of `now` (ms)."""
+    import scipy.sparse as sp
+
+    decay = np.sqrt(history.weights / 5.0) * np.exp2((history.at - now) / 1000.0 / how.half_life_s)
+    votes = sp.csr_matrix((decay, (history.users, history.rows)), (history.n_users, history.n_rows))
+    votes.sum_duplicates()
+    votes.data = np.minimum(votes.data, 1.0)
+    votes.eliminate_zeros()  # what was refused
+    share = 1.0 / np.sqrt(np.maximum(np.asarray(votes.sum(axis=1)).ravel(), 1.0))
+    votes = (sp.diags(share) @ votes).tocsr()
+    size = np.maximum(np.asarray(votes.multiply(votes).sum(axis=0)).ravel(), 1e-12)
+    left = (sp.diags(size**-how.source_norm) @ votes.T).tocsr()
+    right = (votes @ sp.diags(size ** (how.source_norm - 1))).tocsr()
+    return Product(left.astype(np.float32), right.astype(np.float32))

@@ -16,12 +16,14 @@ from ray_app.types import Degraded, Matrix, Placed, Rows, Scores
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """Candidates with their features and scores, and the rows picked from them in the order to show."""
+    """Candidates with their features and scores, and the rows picked from them in the order to show. `shadow`: scores
+    of the ranker beside the live one."""
 
     candidates: Candidates
     features: Matrix
     scores: Scores
     picked: Rows
+    shadow: Scores | None = None
 
 
 def place(r: Request, ranked: Ranked) -> tuple[Placed, ...]:
@@ -35,8 +37,9 @@ def place(r: Request, ranked: Ranked) -> tuple[Placed, ...]:
     items = []
     for row in rows.tolist():
         channels = ("pinned",) if row in pins else named[row] or (extra[row],)
-        score, features = _said(ranked, at.get(row))
-        items.append(Placed(r.moment.pinned.ids[row], score, channels, reasons.of(row, channels[0]), features))
+        score, features, shadow = _said(ranked, at.get(row))
+        reason = reasons.of(row, channels[0])
+        items.append(Placed(r.moment.pinned.ids[row], score, channels, reason, features, shadow))
     return tuple(items)
 
 
@@ -51,9 +54,10 @@ def _filled(r: Request, rows: Rows) -> tuple[Rows, dict[int, str]]:
     return np.concatenate([rows, seen]).astype(np.int32), extra
 
 
-def _said(ranked: Ranked, k: int | None) -> tuple[float, tuple[float, ...]]:
-    """The score of the candidate in place k and the features that it was made of; 0 and none for another row."""
+def _said(ranked: Ranked, k: int | None) -> tuple[float, tuple[float, ...], float | None]:
+    """Of the candidate in place k: the score, the features that it was made of, and the shadow's score; 0 and none for
+    another row."""
     if k is None:
-        return 0.0, ()
+        return 0.0, (), None
     features = tuple(ranked.features[k].tolist()) if len(ranked.features) else ()
-    return float(ranked.scores[k]), features
+    return float(ranked.scores[k]), features, None if ranked.shadow is None else float(ranked.shadow[k])

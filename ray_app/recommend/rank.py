@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,7 @@ from ray_app.types import Degraded, Matrix, Scores
 if TYPE_CHECKING:
     from ray_app.models.base import Ranker
 
+logger = logging.getLogger(__name__)
 POPULARITY = "popularity"  # the version that answers name before the first training
 
 
@@ -30,3 +32,14 @@ def rank(ranker: Ranker | None, features: Matrix, candidates: Candidates, board:
         budget.degraded.append(Degraded("rank", "the time budget is spent"))
         return candidates.scores
     return ranker.score(features)
+
+
+def beside(shadow: Ranker, features: Matrix, budget: Budget) -> Scores | None:
+    """What the shadow ranker says, float32 [m]; None without time. It may fail and harms nobody."""
+    if not budget.left_s():
+        return None
+    try:
+        return shadow.score(features)
+    except (ValueError, IndexError, FloatingPointError) as e:
+        logger.warning("the shadow ranker failed", extra={"version": shadow.version, "why": str(e)[:200]})
+        return None

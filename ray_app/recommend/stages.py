@@ -8,7 +8,7 @@ import numpy as np
 
 from ray_app.features.view import view
 from ray_app.recommend.place import Ranked
-from ray_app.recommend.rank import rank
+from ray_app.recommend.rank import beside, rank
 from ray_app.recommend.recall import merge, recall
 from ray_app.recommend.request import Request
 from ray_app.recommend.rerank import rerank
@@ -23,12 +23,15 @@ def choose(r: Request, far: Mapping[str, Scored] | None = None) -> Ranked:
         if far:
             found = {**candidates.found, **far}
             candidates = merge(found, scenario.channels, scenario.candidates, moment.pinned.n)
-    features, scores = np.zeros((0, 0), np.float32), candidates.scores
+    features, scores, shadow = np.zeros((0, 0), np.float32), candidates.scores, None
     if scenario.ranked and len(candidates.rows):
         with budget.stage("features"):
             features = view(r.visitor, candidates.rows, candidates.found, candidates.scores, moment)
         with budget.stage("rank"):
             scores = rank(r.models.ranker, features, candidates, moment.board, budget)
+        if r.models.shadow is not None:
+            with budget.stage("shadow"):
+                shadow = beside(r.models.shadow, features, budget)
     with budget.stage("rerank"):
         picked = rerank(candidates.rows, scores, r.n, scenario, moment.pinned)
-    return Ranked(candidates, features, scores, picked)
+    return Ranked(candidates, features, scores, picked, shadow)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import io
 from collections.abc import Mapping
 from hashlib import sha256
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ray_app.clock import Clock
-from ray_app.errors import BrokenArtifact, NotFound, Unavailable
-from ray_app.models.base import Arrays
+from ray_app.errors import InvalidField, NotFound, Unavailable
+from ray_app.registry import artifact, pointer
+from ray_app.registry.artifact import Parts
+from ray_app.registry.code import code_version
+from ray_app.registry.pointer import Pointer
 from ray_app.registry.version import Status, Version, from_body, move, to_body
 from ray_app.stores.base import Document, Documents, Outcome
 
@@ -25,7 +23,7 @@ VERSIONS, LIVE = "versions", "live"
 
 
 class Registry:
-    """One tenant at a time. A name has at most one live version."""
+    """One tenant at a time. A name has at most one live version and one shadow. What may serve was checked before."""
 
     def __init__(self, documents: Documents, blobs: Blobs, clock: Clock) -> None:
         self._documents, self._blobs, self._clock = documents, blobs, clock
@@ -34,36 +32,64 @@ class Registry:
         self,
         tenant: str,
         name: str,
-        arrays: Arrays,
+        parts: Parts,
         metrics: Mapping[str, float] | None = None,
         about: Mapping[str, Any] | None = None,
         covers: int = 0,
     ) -> Version:
-        """Save the arrays and a staged version. The id is the time (ms) and a checksum of the content."""
-        bodies = {f"{k}.npy": _npy(v) for k, v in arrays.items()}
-        sums = {path: sha256(body).hexdigest() for path, body in bodies.items()}
-        now = self._clock.now()
+        """Save the files and a staged version. The id is the time (ms) and a checksum of the content; `about` gets the
+        version of the code, and the parent: what is live meanwhile."""
+        bodies = artifact.encode(parts)
+        sums, now = artifact.sums(bodies), self._clock.now()
         id = f"{now}-{sha256(''.join(sorted(sums.values())).encode()).hexdigest()[:8]}"
         for path, body in bodies.items():
             await asyncio.to_thread(self._blobs.put, f"{_folder(tenant, name, id)}/{path}", body)
-        version = Version(name, id, now, sums, Status.STAGED, metrics or {}, about or {}, covers)
+        origin = {"code": code_version(), "parent": (await self.pointer(tenant, name)).live, **(about or {})}
+        version = Version(name, id, now, sums, Status.STAGED, metrics or {}, origin, covers)
         await self._write(tenant, version)
         return version
 
     async def promote(self, tenant: str, version: Version) -> Version:
-        """Make it the live one; the one before retires. A crash between the writes leaves the pointer as the truth."""
-        before = await self.live(tenant, version.name)
-        if before is not None and before.id == version.id:
-            return before
-        raised = version if version.status is Status.LIVE else move(version, Status.LIVE)  # a cut promotion goes on
-        await self._write(tenant, raised)
-        pointer = Document(version.name, self._clock.now(), {"id": version.id})
-        (outcome,) = await self._documents.upsert(tenant, LIVE, [pointer])
-        if outcome is Outcome.STALE:
-            raise Unavailable(f"{version.name} {version.id} is not live: the clock is behind the last promotion's")
-        if before is not None:
-            await self._write(tenant, move(before, Status.RETIRED))
-        return raised
+        """Make it the live one; the one before retires. A crash between the writes leaves the pointer as the truth.
+
+        Raises BrokenArtifact when its files are not what was registered; what is live then stays.
+        """
+        now = await self.pointer(tenant, version.name)
+        return await self._swap(tenant, version, now, now.to(version.id))
+
+    async def rollback(self, tenant: str, name: str, to: str | None = None) -> Version:
+        """What was live before, or `to` of what once was, is live again. Raises NotFound where there is none."""
+        now = await self.pointer(tenant, name)
+        id = to or (now.past[0] if now.past else "")
+        if id not in now.past:
+            known = ", ".join(now.past) or "none"
+            raise NotFound(
+                f"{name} of tenant {tenant!r} cannot go back to {id or 'what was before'!r}. Live before: {known}",
+                field="version", value=id,
+            )  # fmt: skip
+        return await self._swap(tenant, await self.get(tenant, name, id), now, now.back(id))
+
+    async def shadow(self, tenant: str, version: Version) -> Version:
+        """Replicas load it beside the live one and log what it would have said; a shadow before it retires."""
+        now = await self.pointer(tenant, version.name)
+        if now.shadow == version.id:
+            return version
+        if now.live == version.id:
+            raise InvalidField("status", Status.SHADOW.value, "for the live version: retired")
+        beside = version if version.status is Status.SHADOW else move(version, Status.SHADOW)
+        await self.check(tenant, version)
+        await self._write(tenant, beside)
+        await self._point(tenant, version.name, Pointer(now.live, now.past, version.id))
+        await self._retire(tenant, version.name, now.shadow)
+        return beside
+
+    async def retire(self, tenant: str, version: Version) -> Version:
+        """It serves no more; without a live version the product does what it did before the first one."""
+        now = await self.pointer(tenant, version.name)
+        left = now.without(version.id)
+        if left != now:
+            await self._point(tenant, version.name, left)
+        return await self._retire(tenant, version.name, version.id) or version
 
     async def get(self, tenant: str, name: str, id: str) -> Version:
         found = await self._documents.get(tenant, VERSIONS, f"{name}/{id}")
@@ -72,24 +98,61 @@ class Registry:
         return from_body(found.body)
 
     async def live(self, tenant: str, name: str) -> Version | None:
-        found = (await self.live_ids(tenant)).get(name)
+        found = (await self.pointer(tenant, name)).live
         return await self.get(tenant, name, found) if found else None
 
     async def live_ids(self, tenant: str) -> dict[str, str]:
-        """Version id by name: what a watcher polls."""
-        return {d.id: str(d.body["id"]) for d in await self._documents.find(tenant, LIVE, limit=100)}
+        """The live version's id by name."""
+        return {name: p.live for name, p in (await self.pointers(tenant)).items() if p.live}
 
-    async def list(self, tenant: str, name: str) -> list[Version]:
+    async def pointer(self, tenant: str, name: str) -> Pointer:
+        return (await self.pointers(tenant)).get(name, Pointer())
+
+    async def pointers(self, tenant: str) -> dict[str, Pointer]:
+        """By name: what a watcher polls."""
+        return {d.id: pointer.from_body(d.body) for d in await self._documents.find(tenant, LIVE, limit=100)}
+
+    async def list(self, tenant: str, name: str | None = None) -> list[Version]:
+        """The oldest first; of every name where none is given."""
         found = await self._documents.find(tenant, VERSIONS, limit=10_000)
-        return [v for v in (from_body(d.body) for d in found) if v.name == name]
+        return [v for v in (from_body(d.body) for d in found) if name in (None, v.name)]
 
-    async def load(self, tenant: str, version: Version) -> dict[str, NDArray[Any]]:
-        """Its arrays, mapped from the node's disk. Raises BrokenArtifact for a missing or changed file."""
-        return await asyncio.to_thread(self._load, tenant, version)
+    async def load(self, tenant: str, version: Version) -> dict[str, Any]:
+        """Its arrays, mapped from the node's disk, and the paths of its other files. Raises BrokenArtifact for a
+        missing or changed file."""
+        return await asyncio.to_thread(lambda: artifact.read(*self._files(tenant, version)))
 
-    def _load(self, tenant: str, version: Version) -> dict[str, NDArray[Any]]:
-        folder = self._blobs.local_folder(_folder(tenant, version.name, version.id))
-        return {path.removesuffix(".npy"): _read(folder / path, version, sum) for path, sum in version.files.items()}
+    async def check(self, tenant: str, version: Version) -> None:
+        """Raises BrokenArtifact for a missing or changed file."""
+        await asyncio.to_thread(lambda: artifact.check(*self._files(tenant, version)))
+
+    def _files(self, tenant: str, v: Version) -> tuple[Any, Mapping[str, str], str]:
+        return self._blobs.local_folder(_folder(tenant, v.name, v.id)), v.files, f"{v.name} {v.id}"
+
+    async def _swap(self, tenant: str, version: Version, now: Pointer, then: Pointer) -> Version:
+        if now.live == version.id:
+            return version
+        raised = version if version.status is Status.LIVE else move(version, Status.LIVE)  # a cut promotion goes on
+        await self.check(tenant, version)
+        await self._write(tenant, raised)
+        await self._point(tenant, version.name, then)
+        await self._retire(tenant, version.name, now.live)
+        return raised
+
+    async def _point(self, tenant: str, name: str, to: Pointer) -> None:
+        written = Document(name, self._clock.now(), pointer.to_body(to))
+        (outcome,) = await self._documents.upsert(tenant, LIVE, [written])
+        if outcome is Outcome.STALE:
+            raise Unavailable(f"{name} {to.live} is not live: the clock is behind the last promotion's")
+
+    async def _retire(self, tenant: str, name: str, id: str) -> Version | None:
+        if not id:
+            return None
+        found = await self.get(tenant, name, id)
+        if found.status is not Status.RETIRED:
+            found = move(found, Status.RETIRED)
+            await self._write(tenant, found)
+        return found
 
     async def _write(self, tenant: str, v: Version) -> None:
         await self._documents.upsert(tenant, VERSIONS, [Document(f"{v.name}/{v.id}", self._clock.now(), to_body(v))])
@@ -97,21 +160,3 @@ class Registry:
 
 def _folder(tenant: str, name: str, id: str) -> str:
     return f"{tenant}/models/{name}/{id}"
-
-
-def _npy(array: NDArray[Any]) -> bytes:
-    out = io.BytesIO()
-    np.save(out, np.ascontiguousarray(array), allow_pickle=False)
-    return out.getvalue()
-
-
-def _read(path: Path, version: Version, wanted: str) -> NDArray[Any]:
-    try:
-        found = sha256(path.read_bytes()).hexdigest()
-        if found != wanted:
-            raise BrokenArtifact(
-                f"{version.name} {version.id}: {path.name} has checksum {found[:12]}, registered was {wanted[:12]}"
-            )
-        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
-    except (OSError, ValueError) as e:
-        raise BrokenArtifact(f"{version.name} {version.id}: {path.name} cannot be read: {e}") from e

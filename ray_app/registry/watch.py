@@ -15,6 +15,7 @@ from ray_app.catalog.plane import Space
 from ray_app.errors import LemoError, Unavailable
 from ray_app.features.content import space_of
 from ray_app.models.base import Embedder, Ranker, Recaller
+from ray_app.registry.pointer import Pointer
 from ray_app.registry.registry import Registry
 from ray_app.registry.version import Version
 from ray_app.types import Matrix
@@ -22,19 +23,22 @@ from ray_app.types import Matrix
 logger = logging.getLogger(__name__)
 POLL_S = 1.0
 EMBEDDER, ITEM_CF, RANKER = "embedder", "item_cf", "ranker"
+SHADOW = f"{RANKER}.shadow"  # in `versions`: the ranker beside the live one
 VECTORS = "vectors"  # the array of an embedder's version that has the catalogue as it was then
 
 
 @dataclass(frozen=True)
 class Models:
     """One tenant's live models; `versions` by name, as answers carry them. `base`: the text vectors of the rows
-    that the embedder's version covers, float32 [m, d], mapped from its file."""
+    that the embedder's version covers, float32 [m, d], mapped from its file. `shadow`: a ranker beside the live one,
+    whose scores are logged and choose nothing."""
 
     embedder: Embedder | None = None
     recallers: Mapping[str, Recaller] = field(default_factory=dict)
     ranker: Ranker | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     base: Matrix | None = None
+    shadow: Ranker | None = None
 
     def space(self) -> Space | None:
         return space_of(self.embedder, self.base)
@@ -56,12 +60,20 @@ class Live:
         return list(self._held)
 
     async def refresh(self, tenant: str) -> Models:
-        models = self.of(tenant)
-        for name, id in sorted((await self._registry.live_ids(tenant)).items()):
-            new = name in self._names and models.versions.get(name) != id
-            if new and (tenant, name, id) not in self._refused:
+        models, wanted = self.of(tenant), await self._wanted(tenant)
+        for name in sorted(set(models.versions) - set(wanted)):
+            models = self._held[tenant] = _without(models, name)
+        for name, id in sorted(wanted.items()):
+            if models.versions.get(name) != id and (tenant, name, id) not in self._refused:
                 models = await self._swap(tenant, name, id, models)
         return models
+
+    async def _wanted(self, tenant: str) -> dict[str, str]:
+        """The ids that `versions` should have."""
+        found = {n: p for n, p in (await self._registry.pointers(tenant)).items() if n in self._names}
+        wanted = {n: p.live for n, p in found.items() if p.live}
+        beside = found.get(RANKER, Pointer()).shadow
+        return {**wanted, SHADOW: beside} if beside else wanted
 
     async def embedder_of(self, tenant: str) -> Embedder | None:
         """The live embedder, at most POLL_S old: for a flow, which may wait."""
@@ -73,9 +85,9 @@ class Live:
 
     async def _swap(self, tenant: str, name: str, id: str, models: Models) -> Models:
         try:
-            version = await self._registry.get(tenant, name, id)
+            version = await self._registry.get(tenant, RANKER if name == SHADOW else name, id)
             arrays = await self._registry.load(tenant, version)
-            models = await asyncio.to_thread(_with, models, version, arrays)
+            models = await asyncio.to_thread(_with, models, version, arrays, name)
         except Unavailable:  # the store's fault and not the version's: it is tried again
             raise
         except Exception as e:  # whatever a foreign artifact can raise: what is live must go on
@@ -99,9 +111,33 @@ class Live:
             await asyncio.sleep(POLL_S)
 
 
-def _with(models: Models, version: Version, arrays: Mapping[str, object]) -> Models:
+async def tried(registry: Registry, tenant: str, version: Version) -> str:
+    """Why a replica could not serve this version; "" when it loads and answers."""
+    try:
+        arrays = await registry.load(tenant, version)
+        await asyncio.to_thread(_with, Models(), version, arrays, version.name)
+    except Unavailable:
+        raise
+    except Exception as e:  # whatever a foreign artifact can raise
+        return f"{type(e).__name__}: {e}"[:300]
+    return ""
+
+
+def _without(models: Models, name: str) -> Models:
+    """As before its first version."""
+    left = replace(models, versions={n: id for n, id in models.versions.items() if n != name})
+    if name == EMBEDDER:
+        return replace(left, embedder=None, base=None)
+    if name == RANKER:
+        return replace(left, ranker=None)
+    if name == SHADOW:
+        return replace(left, shadow=None)
+    return replace(left, recallers={n: r for n, r in models.recallers.items() if n != name})
+
+
+def _with(models: Models, version: Version, arrays: Mapping[str, object], name: str) -> Models:
     """Loads and warms up; the heavy imports happen here, off the event loop."""
-    versions = {**models.versions, version.name: version.id}
+    versions = {**models.versions, name: version.id}
     if version.name == EMBEDDER:
         base: Any = arrays.get(VECTORS)
         return replace(models, embedder=_embedder(version, arrays), base=base, versions=versions)
@@ -115,6 +151,8 @@ def _with(models: Models, version: Version, arrays: Mapping[str, object]) -> Mod
 
     ranker = DenseRanker.load(version.id, version.about["features"], NAMES, arrays)  # type: ignore[arg-type]
     ranker.score(np.zeros((1, len(NAMES)), np.float32))
+    if name == SHADOW:
+        return replace(models, shadow=ranker, versions=versions)
     return replace(models, ranker=ranker, versions=versions)
 
 

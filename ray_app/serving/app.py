@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ray_app.clock import Clock
     from ray_app.config import Settings
     from ray_app.events.base import EventLog
+    from ray_app.operations.models import Models
     from ray_app.operations.pool import Pool
     from ray_app.recommend import Recommender
     from ray_app.serving.slates import Slates
@@ -40,5 +41,6 @@ class App:
     prefixes: Prefixes
     pool: Pool
     letters: Letters
+    models: Models
     check: Callable[[], Awaitable[dict[str, str]]]
     close: Callable[[], Awaitable[None]]

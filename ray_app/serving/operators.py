@@ -19,7 +19,7 @@ MOST_LETTERS = 1000
 
 
 async def list_streams(app: App, tenant: str, raw: Ask) -> Answer:
-    _operator(tenant)
+    only_operators(tenant)
     flows = []
     for state in await app.pool.list():
         lines = await app.pool.lags(state.flow)
@@ -28,7 +28,7 @@ async def list_streams(app: App, tenant: str, raw: Ask) -> Answer:
 
 
 async def steer_stream(app: App, tenant: str, raw: Ask) -> Answer:
-    _operator(tenant)
+    only_operators(tenant)
     refuse_unknown(raw, ("flow", "paused"))
     flow, paused = app.pool.check(parse_id("flow", raw.get("flow"))), raw.get("paused")
     if not isinstance(paused, bool):
@@ -39,7 +39,7 @@ async def steer_stream(app: App, tenant: str, raw: Ask) -> Answer:
 
 async def list_letters(app: App, tenant: str, raw: Ask) -> Answer:
     """The first MOST_LETTERS waiting letters of a topic, or of every topic."""
-    _operator(tenant)
+    only_operators(tenant)
     refuse_unknown(raw, ("topic",))
     topics = [parse_id("topic", raw["topic"])] if raw.get("topic") is not None else await app.letters.topics()
     found: list[Answer] = []
@@ -53,18 +53,19 @@ async def list_letters(app: App, tenant: str, raw: Ask) -> Answer:
 
 
 async def replay_letters(app: App, tenant: str, raw: Ask) -> Answer:
-    _operator(tenant)
+    only_operators(tenant)
     topic, ids = _chosen(raw)
     return {"sent": len(await app.letters.replay(topic, lambda one: one.id in ids))}
 
 
 async def drop_letters(app: App, tenant: str, raw: Ask) -> Answer:
-    _operator(tenant)
+    only_operators(tenant)
     topic, ids = _chosen(raw)
     return {"dropped": await app.letters.drop(topic, lambda one: one.id in ids)}
 
 
-def _operator(tenant: str) -> None:
+def only_operators(tenant: str) -> None:
+    """Raises Forbidden for a tenant's key."""
     if tenant != SYSTEM:
         raise Forbidden(
             f"the key of tenant {tenant!r} may not see what belongs to all tenants. One that may: lemo key --operator"

@@ -11,7 +11,7 @@ from ray_app.errors import InvalidField, NotFound
 from ray_app.events.schema import behavior_entry, delete_entry, item_entry, parse_behavior, parse_id, refuse_unknown
 from ray_app.recommend import ask as asks
 from ray_app.recommend.channels import KNOWN
-from ray_app.serving import figures, operators
+from ray_app.serving import figures, models, operators
 from ray_app.serving.app import App
 from ray_app.serving.bulk import append, sort, wait_readable
 from ray_app.stores.base import Where
@@ -194,6 +194,16 @@ USES = (
         "What flows could not read (operator's key)", query=("topic",)),
     Use("replay_letters", "POST", "/api/v1/dead-letters/replay", operators.replay_letters,
         "Send letters to their topic again (operator's key)"),
+    Use("list_models", "GET", "/api/v1/models", models.list_models,
+        "Versions of a tenant's models (operator's key)", query=("tenant", "name")),
+    Use("compare_shadow", "GET", "/api/v1/models/shadow", models.compare_shadow,
+        "The shadow ranker beside the live one, on real answers (operator's key)", query=("tenant", "days")),
+    Use("show_model", "GET", "/api/v1/models/{name}/{version}", models.show_model,
+        "One version: figures, lineage, files, and whether they are whole (operator's key)", query=("tenant",)),
+    Use("move_model", "PUT", "/api/v1/models/{name}/{version}", models.move_model,
+        "Make a version live, the shadow, or retired (operator's key)"),
+    Use("rollback_model", "POST", "/api/v1/models/{name}/rollback", models.rollback_model,
+        "Back to what was live before (operator's key)"),
     Use("drop_letters", "POST", "/api/v1/dead-letters/drop", operators.drop_letters,
         "Let letters go (operator's key)"),
 )  # fmt: skip

@@ -37,7 +37,7 @@ class Blobs:
         self._root, self._timeout_s = root.rstrip("/"), timeout_s
         self._kinds = (self._fs.protocol,) if isinstance(self._fs.protocol, str) else tuple(self._fs.protocol)
         self._local = "file" in self._kinds
-        self._copies, self._copying = copies, threading.Lock()
+        self.place, self.copies, self._copying = place, copies, threading.Lock()
         self._own: tempfile.TemporaryDirectory[str] | None = None
 
     def put(self, path: str, body: bytes) -> None:
@@ -66,6 +66,36 @@ class Blobs:
                 self._do(lambda: self._copy(at, copy))
             return copy
 
+    def get(self, path: str) -> bytes | None:
+        """None when nothing is there. It reads the store itself and keeps no copy."""
+        at = f"{self._root}/{path}"
+
+        def work() -> bytes | None:
+            try:
+                return bytes(self._call("cat_file", at))
+            except FileNotFoundError:
+                return None
+
+        return self._do(work)
+
+    def names(self, path: str) -> list[str]:
+        """Every file below `path`, relative to it, in order."""
+        at = f"{self._root}/{path}"
+        found = self._do(lambda: self._call("find", at))
+        return sorted(f.removeprefix(f"{at}/") for f in found if not f.endswith(".part"))
+
+    def remove(self, path: str) -> None:
+        """Everything below `path`, and this node's copy of it; nothing happens when nothing is there."""
+        at = f"{self._root}/{path}"
+
+        def work() -> None:
+            if self._call("exists", at):
+                self._call("rm", at, recursive=True)
+            if self.copies is not None:
+                shutil.rmtree(self.copies / path, ignore_errors=True)
+
+        self._do(work)
+
     def version(self) -> str:
         """What holds the blobs, and its version. One round trip."""
         library = f"fsspec {importlib.metadata.version('fsspec')}"
@@ -93,8 +123,8 @@ class Blobs:
             shutil.rmtree(part, ignore_errors=True)
 
     def _folder_of_copies(self) -> Path:
-        if self._copies is not None:
-            return self._copies
+        if self.copies is not None:
+            return self.copies
         if self._own is None:
             self._own = tempfile.TemporaryDirectory(prefix="lemo-blobs-")  # removed with us, or at exit
         return Path(self._own.name)

@@ -30,7 +30,7 @@ class Olap:
     """
 
     def __init__(self, url: str, timeout_s: int = 30) -> None:
-        self._url, self._timeout_s = url, timeout_s
+        self.url, self._timeout_s = url, timeout_s
         if urlsplit(url).scheme not in PORTS:
             shown = without_credentials(url)
             raise InvalidSettings(f"setting stores.clickhouse_url is {shown!r}; allowed: http(s)://host:port/database")
@@ -67,14 +67,14 @@ class Olap:
                 return work(self._open())
             except (OperationalError, InterfaceError, DatabaseError, OSError) as e:
                 self._drop()
-                shown = without_credentials(self._url)
+                shown = without_credentials(self.url)
                 raise Unavailable(f"analytics at {shown} did not answer: {str(e)[:300]}") from e
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
     def _open(self) -> Client:
         if self._client is None:
-            self._client = _connect(self._url, self._timeout_s)
+            self._client = _connect(self.url, self._timeout_s)
         return self._client
 
     def _drop(self) -> None:

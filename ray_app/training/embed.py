@@ -13,6 +13,7 @@ from ray_app.features.content import text
 from ray_app.models.text import TextEmbedder
 from ray_app.registry.watch import EMBEDDER, VECTORS
 from ray_app.stores.base import Document
+from ray_app.training.gate import Made, release
 from ray_app.training.report import Report, Tell
 from ray_app.training.stores import Stores, origin_of
 from ray_app.types import Matrix, Rows
@@ -44,16 +45,17 @@ async def embed(stores: Stores, tenant: str, tell: Tell, size: int = SIZE, encod
     arrays = {**(embedder.arrays() if isinstance(embedder, TextEmbedder) else {}), VECTORS: base}
     metrics = {"share_known": share}
     before = await stores.registry.live(tenant, EMBEDDER)
-    about = {**kind, **origin, "space": embedder.version}
-    version = await stores.registry.register(tenant, EMBEDDER, arrays, metrics, about, len(base))
-    await stores.registry.promote(tenant, version)
+    about = {**kind, **origin, "space": embedder.version, "parameters": {"size": embedder.size}}
+    report = await release(stores, tenant, Made(EMBEDDER, arrays, metrics, about, len(base)))
+    if report.version is None:
+        return report
     meanwhile = await _catch_up(stores, tenant, embedder, {d.id: d.version for d in items})
     tell(f"{meanwhile} items were written meanwhile")
     await stores.vectors.promote(tenant, embedder.version)
     retired = before.about.get("space") if before else None
     if retired and retired != embedder.version:  # a rollback has its vectors in its own files
         await stores.vectors.drop(tenant, retired)
-    return Report(EMBEDDER, version.id, metrics)
+    return report
 
 
 def _make(items: Sequence[Document], size: int, encoder: Path | None) -> tuple[Embedder, dict[str, str]]:

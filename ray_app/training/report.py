@@ -10,15 +10,25 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """`version` is live now; None means that the result was refused and what was live stays, for the reason `why`."""
+    """`version` is now what `status` says, live unless said; None means that the result was refused and what was live
+    stays, for the reason `why`."""
 
     name: str
     version: str | None
     metrics: Mapping[str, float] = field(default_factory=dict)
     why: str = ""
+    status: str = "live"
 
     def __str__(self) -> str:
         figures = ", ".join(f"{k} {v:.4f}" for k, v in self.metrics.items())
         if self.version is None:
             return f"{self.name}: refused, {self.why}. What was live stays. {figures}".rstrip()
-        return f"{self.name}: version {self.version} is live. {figures}".rstrip()
+        return f"{self.name}: version {self.version} is {self.status}. {self.why or figures}".rstrip()
+
+
+class Refused(Exception):
+    """The result may not go live; says why, with the figures."""
+
+    def __init__(self, why: str, metrics: dict[str, float] | None = None) -> None:
+        super().__init__(why)
+        self.metrics = metrics or {}

@@ -3,8 +3,9 @@ register, promote."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 import numpy as np
@@ -20,8 +21,9 @@ from ray_app.registry.version import Version
 from ray_app.registry.watch import RANKER, Live, Models
 from ray_app.training.dataset import FEATURES, Example, Past, examples, past
 from ray_app.training.fit import Network, fit
+from ray_app.training.gate import Made, Policy, release
 from ray_app.training.history import History
-from ray_app.training.report import Report, Tell
+from ray_app.training.report import Refused, Report, Tell
 from ray_app.training.stores import Stores, catalogue, history, origin_of
 
 K = 20
@@ -51,31 +53,31 @@ class Trained:
     evaluated_from: int
 
 
-class Refused(Exception):
-    """The result may not go live; says why, with the figures."""
-
-    def __init__(self, why: str, metrics: dict[str, float] | None = None) -> None:
-        super().__init__(why)
-        self.metrics = metrics or {}
-
-
-async def train(stores: Stores, tenant: str, tell: Tell, label_days: int = 14) -> Report:
+async def train(
+    stores: Stores,
+    tenant: str,
+    tell: Tell,
+    label_days: int = 14,
+    policy: Policy = "live",
+    dataset: str | None = None,
+) -> Report:
+    """From the newest build of `dataset`, or from the live tables; the policy says what becomes of a good one."""
     live = Live(stores.registry)
     origin = await origin_of(stores, tenant)
     pinned = await catalogue(stores, live, tenant)
-    events = await history(stores, tenant, pinned)
     scenario = await Scenarios(stores.documents, stores.clock).get(tenant, HOME.id)
     before = await stores.registry.live(tenant, RANKER)
     how = How(scenario, label_days, features=stores.settings.features)
     try:
-        found = fit_ranker(events, pinned, live.of(tenant), how, tell, before)
+        events, build = await history(stores, tenant, pinned, dataset)
+        found = await asyncio.to_thread(fit_ranker, events, pinned, live.of(tenant), how, tell, before)
     except Refused as e:
         return Report(RANKER, None, e.metrics, str(e))
     about = {"features": list(found.ranker.names), "label_days": label_days, "evaluated_from": found.evaluated_from,
-             "until": int(events.events.at[-1]), **origin}  # fmt: skip
-    version = await stores.registry.register(tenant, RANKER, found.ranker.arrays(), found.metrics, about, pinned.n)
-    await stores.registry.promote(tenant, version)
-    return Report(RANKER, version.id, found.metrics)
+             "until": int(events.events.at[-1]), "dataset": build,
+             "parameters": asdict(how.network), **origin}  # fmt: skip
+    made = Made(RANKER, found.ranker.arrays(), found.metrics, about, pinned.n)
+    return await release(stores, tenant, made, policy)
 
 
 def fit_ranker(

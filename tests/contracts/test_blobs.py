@@ -49,6 +49,20 @@ def test_what_is_absent_is_a_folder_that_does_not_exist(open_blobs: Open) -> Non
     assert files(blobs.local_folder("t/models/m/8")) == {"a": b"now"}
 
 
+def test_one_file_is_read_listed_and_removed(open_blobs: Open) -> None:
+    blobs = open_blobs()
+    assert (blobs.get("t/run/a"), blobs.names("t/run")) == (None, [])
+    blobs.put("t/run/a", b"1")
+    blobs.put("t/run/deep/b", b"2")
+    blobs.put("t/run-2/c", b"3")
+    assert (blobs.get("t/run/a"), open_blobs().get("t/run/deep/b")) == (b"1", b"2")
+    assert blobs.names("t/run") == ["a", "deep/b"]
+    assert blobs.local_folder("t/run").exists()
+    for _ in range(2):
+        blobs.remove("t/run")
+    assert (blobs.get("t/run/a"), blobs.names("t/run"), blobs.names("t/run-2")) == (None, [], ["c"])
+
+
 def test_the_tenants_are_apart(open_blobs: Open) -> None:
     blobs = open_blobs()
     blobs.put("shop/m/1", b"shop")

@@ -12,7 +12,9 @@ import pytest
 
 from ray_app import wiring
 from ray_app.config import Settings
+from ray_app.errors import BrokenArtifact
 from ray_app.events.base import Appended
+from ray_app.stores.base import Document
 from ray_app.streams.applied import wait_applied
 from tests.story.shop import DAY_MS, Shop, history, items, within
 
@@ -94,7 +96,10 @@ async def test_a_broken_artifact_leaves_what_is_live(new_shop: Shop, data: Path,
     body = bytearray(file.read_bytes())
     body[-1] ^= 1
     file.write_bytes(body)
-    await registry.promote(tenant, broken)
+    with pytest.raises(BrokenArtifact, match="has checksum"):
+        await registry.promote(tenant, broken)
+    pointer = Document("item_cf", new_shop.world.clock.now(), {"id": broken.id})
+    await new_shop.world.documents.upsert(tenant, "live", [pointer])  # as though it broke after it was promoted
 
     async def refused() -> bool:
         return any(broken.id == getattr(r, "version", "") and "checksum" in r.why for r in said)  # type: ignore[attr-defined]

@@ -95,6 +95,8 @@ async def test_a_tenants_key_opens_none_of_this(shop: Shop) -> None:
         ("GET", "streams", None), ("PUT", "streams/hot", {"paused": True}), ("GET", "dead-letters", None),
         ("POST", "dead-letters/replay", {"topic": "t", "ids": ["0/0"]}),
         ("POST", "dead-letters/drop", {"topic": "t", "ids": ["0/0"]}),
+        ("GET", "models", None), ("GET", "models/shadow", None), ("GET", "models/ranker/1", None),
+        ("PUT", "models/ranker/1", {}), ("POST", "models/ranker/rollback", {}),
     ):  # fmt: skip
         answer = await shop.http.request(method, f"/api/v1/{path}", json=body)
         assert (answer.status_code, answer.json()["reason"]) == (403, "FORBIDDEN"), path

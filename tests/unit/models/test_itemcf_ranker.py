@@ -74,7 +74,7 @@ def test_a_catalogue_larger_than_one_block_has_the_same_neighbours(monkeypatch: 
     drawn = np.random.default_rng(3)
     some = [(int(u), int(r), int(a)) for u, r, a in drawn.integers(0, (40, 30, 60), (400, 3))]
     whole = ItemCF.fit(interactions(some, 40, 30), NOW, Fit(neighbours=5))
-    monkeypatch.setattr("ray_app.models.itemcf.MOST_CELLS", 30 * 7)
+    monkeypatch.setattr("ray_app.models.product.MOST_PAIRS", 200)
     parts = ItemCF.fit(interactions(some, 40, 30), NOW, Fit(neighbours=5))
     assert np.array_equal(whole.arrays()["weights"], parts.arrays()["weights"])
 

@@ -14,14 +14,16 @@ from ray_app.features.view import NAMES
 from ray_app.models.itemcf import ItemCF
 from ray_app.models.ranker import DenseRanker
 from ray_app.models.text import TextEmbedder
+from ray_app.registry.code import code_version
+from ray_app.registry.pointer import Pointer
 from ray_app.registry.registry import LIVE, Registry
 from ray_app.registry.version import MOVES, Status, Version, from_body, move, to_body
-from ray_app.registry.watch import EMBEDDER, ITEM_CF, POLL_S, RANKER, Live
+from ray_app.registry.watch import EMBEDDER, ITEM_CF, POLL_S, RANKER, SHADOW, Live, Models
 from ray_app.stores.base import Document
 from ray_app.stores.blobs import Blobs
 from ray_app.stores.memory import MemoryDocuments
 
-ARRAYS = {"a": np.arange(6, dtype=np.int32).reshape(2, 3), "b": np.zeros((0, 4), np.float32)}
+ARRAYS = {"a": np.arange(6, dtype=np.int32).reshape(2, 3), "b": np.zeros((0, 4), np.float32), "c": np.array(7)}
 ALLOWED = [(a, b) for a in Status for b in Status if b in MOVES[a]]
 REFUSED = [(a, b) for a in Status for b in Status if b not in MOVES[a]]
 
@@ -65,7 +67,7 @@ def test_a_version_comes_back_from_its_document() -> None:
 async def test_arrays_come_back_as_they_were_and_are_mapped_from_disk(registry: Registry) -> None:
     version = await registry.register("t", "m", ARRAYS, {"x": 1.0}, {"k": "v"}, 9)
     found = await registry.load("t", await registry.get("t", "m", version.id))
-    assert set(found) == {"a", "b"}
+    assert set(found) == set(ARRAYS)
     for name, array in ARRAYS.items():
         assert np.array_equal(found[name], array)
         assert (found[name].dtype, found[name].shape) == (array.dtype, array.shape)
@@ -73,7 +75,7 @@ async def test_arrays_come_back_as_they_were_and_are_mapped_from_disk(registry: 
     assert (version.status, version.metrics, version.about, version.covers) == (
         Status.STAGED,
         {"x": 1.0},
-        {"k": "v"},
+        {"code": code_version(), "parent": "", "k": "v"},
         9,
     )
 
@@ -119,6 +121,71 @@ async def test_a_promotion_that_was_cut_off_can_be_made_again(
     assert await status(registry, other) is Status.RETIRED
 
 
+async def test_a_rollback_goes_back_as_far_as_there_was_something_live(registry: Registry, clock: FixedClock) -> None:
+    made = []
+    for k in range(3):
+        made.append(await live(registry, "m", {"a": np.full(2, k)}))
+        clock.pass_s(1)
+    assert (await registry.rollback("t", "m")).id == made[1].id
+    assert [await status(registry, v) for v in made] == [Status.RETIRED, Status.LIVE, Status.RETIRED]
+    clock.pass_s(1)
+    assert (await registry.rollback("t", "m")).id == made[0].id
+    with pytest.raises(NotFound, match=r"cannot go back to 'what was before'\. Live before: none"):
+        await registry.rollback("t", "m")
+    assert (await registry.live_ids("t")) == {"m": made[0].id}
+
+
+async def test_a_rollback_may_name_where_to(registry: Registry, clock: FixedClock) -> None:
+    made = []
+    for k in range(3):
+        made.append(await live(registry, "m", {"a": np.full(2, k)}))
+        clock.pass_s(1)
+    with pytest.raises(NotFound, match=rf"cannot go back to 'x'\. Live before: {made[1].id}, {made[0].id}"):
+        await registry.rollback("t", "m", "x")
+    assert (await registry.rollback("t", "m", made[0].id)).id == made[0].id
+
+
+async def test_there_is_one_shadow_and_it_may_go_live(registry: Registry, clock: FixedClock) -> None:
+    first = await live(registry, "m")
+    made = []
+    for k in range(2):
+        clock.pass_s(1)
+        made.append(await registry.shadow("t", await registry.register("t", "m", {"a": np.full(2, k)})))
+    assert [await status(registry, v) for v in (first, *made)] == [Status.LIVE, Status.RETIRED, Status.SHADOW]
+    assert await registry.pointer("t", "m") == Pointer(first.id, (), made[1].id)
+    clock.pass_s(1)
+    await registry.promote("t", made[1])
+    assert await registry.pointer("t", "m") == Pointer(made[1].id, (first.id,), "")
+    with pytest.raises(InvalidField, match="status is 'shadow'; allowed: for the live version: retired"):
+        await registry.shadow("t", await registry.get("t", "m", made[1].id))
+
+
+async def test_the_live_one_may_retire_without_another_and_come_back(registry: Registry, clock: FixedClock) -> None:
+    version = await live(registry, "m")
+    clock.pass_s(1)
+    assert (await registry.retire("t", version)).status is Status.RETIRED
+    assert await registry.live_ids("t") == {}
+    clock.pass_s(1)
+    assert (await registry.rollback("t", "m")).id == version.id
+
+
+async def test_a_version_names_its_parent_and_its_code(registry: Registry, clock: FixedClock) -> None:
+    first = await live(registry, "m")
+    clock.pass_s(1)
+    second = await registry.register("t", "m", {"a": np.ones(2)}, about={"dataset": "d/1"})
+    assert second.about == {"code": code_version(), "parent": first.id, "dataset": "d/1"}
+
+
+async def test_other_formats_come_back_as_checked_files_and_the_rest_is_refused(registry: Registry) -> None:
+    version = await registry.register("t", "m", {"about.json": b"{}", "tree.txt": b"tree", "a": np.arange(3)})
+    found = await registry.load("t", version)
+    assert {k: found[k].read_bytes() for k in ("about.json", "tree.txt")} == {"about.json": b"{}", "tree.txt": b"tree"}
+    assert found["a"].tolist() == [0, 1, 2]
+    for name in ("model.pkl", "model", "model.pt", "model.joblib"):
+        with pytest.raises(InvalidField, match=r"allowed: arrays, or bytes under a name that ends in \.json"):
+            await registry.register("t", "m", {name: b"x"})
+
+
 async def test_names_and_tenants_are_apart(registry: Registry) -> None:
     version = await live(registry, "m")
     await live(registry, "n")
@@ -147,8 +214,24 @@ async def test_a_file_that_is_not_what_was_registered_is_a_broken_artifact(
 ) -> None:
     version = await registry.register("t", "m", ARRAYS)
     spoil(tmp_path, how)
-    with pytest.raises(BrokenArtifact, match=rf"m {version.id}: a\.npy"):
-        await registry.load("t", version)
+    for use in (registry.load, registry.promote, registry.shadow):
+        with pytest.raises(BrokenArtifact, match=rf"m {version.id}: a\.npy"):
+            await use("t", version)
+    assert await registry.pointers("t") == {}
+    assert await status(registry, version) is Status.STAGED
+
+
+@pytest.mark.parametrize("how", ["changed", "cut", "empty", "missing"])
+async def test_a_rollback_to_what_is_broken_leaves_what_is_live(
+    registry: Registry, tmp_path: Path, clock: FixedClock, how: str
+) -> None:
+    first = await live(registry, "m")
+    clock.pass_s(1)
+    second = await live(registry, "m", {"b": np.ones(2)})
+    spoil(tmp_path, how)
+    with pytest.raises(BrokenArtifact, match=rf"m {first.id}: a\.npy"):
+        await registry.rollback("t", "m")
+    assert await registry.live_ids("t") == {"m": second.id}
 
 
 CF = ItemCF(np.array([[1], [0]], np.int32), np.ones((2, 1), np.float32))
@@ -176,6 +259,32 @@ async def test_what_was_promoted_is_loaded_and_the_rest_stays(registry: Registry
     again = await watch.refresh("t")
     assert again is models
     assert watch.tenants() == ["t"]
+
+
+async def test_a_shadow_is_loaded_beside_and_goes_when_it_is_retired(registry: Registry, clock: FixedClock) -> None:
+    watch = Live(registry)
+    ranker = await live(registry, RANKER, RANK.arrays(), features=list(NAMES))
+    clock.pass_s(1)
+    made = await registry.register("t", RANKER, {**RANK.arrays(), "bias0": np.ones(1, np.float32)}, about=ranker.about)
+    await registry.shadow("t", made)
+    both = await watch.refresh("t")
+    assert both.versions == {RANKER: ranker.id, SHADOW: made.id}
+    assert (both.ranker.version, both.shadow.version) == (ranker.id, made.id)  # type: ignore[union-attr]
+    clock.pass_s(1)
+    await registry.retire("t", made)
+    after = await watch.refresh("t")
+    assert (after.versions, after.shadow) == ({RANKER: ranker.id}, None)
+
+
+async def test_what_retires_without_another_leaves_the_replicas(registry: Registry, clock: FixedClock) -> None:
+    watch, made = Live(registry), []
+    for name, (arrays, about) in GOOD.items():
+        made.append(await live(registry, name, arrays, **about))
+    assert set((await watch.refresh("t")).versions) == set(GOOD)
+    clock.pass_s(1)
+    for version in made:
+        await registry.retire("t", version)
+    assert await watch.refresh("t") == Models()
 
 
 BROKEN: dict[str, tuple[str, Any, dict[str, Any]]] = {

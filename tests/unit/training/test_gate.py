@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,7 @@ from ray_app.clock import FixedClock
 from ray_app.config import Settings, load
 from ray_app.events.schema import item_to_dict
 from ray_app.features.view import NAMES
+from ray_app.models.itemcf import ItemCF
 from ray_app.registry.registry import Registry
 from ray_app.registry.version import Version
 from ray_app.registry.watch import EMBEDDER, ITEM_CF, RANKER, Live, Models
@@ -24,7 +27,13 @@ from ray_app.stores.memory import MemoryDocuments
 from ray_app.stores.sqlite_faiss import SqliteVectors
 from ray_app.training.embed import embed
 from ray_app.training.fit import Network
+from ray_app.training.gate import Made, release
 from ray_app.training.history import History, from_columns
+from ray_app.training.precompute import precompute
+from ray_app.training.profiles import profiles
+from ray_app.training.report import Report
+from ray_app.training.runs import history as runs_of
+from ray_app.training.runs import recorded
 from ray_app.training.similarity import similarity
 from ray_app.training.train import How, K, Refused, fit_ranker
 from tests.unit.make import DAY_MS, NOW, TENANT, item, shelf
@@ -141,6 +150,7 @@ class World:
     vectors: SqliteVectors
     redis: Redis
     olap: Any
+    blobs: Blobs
     registry: Registry
 
 
@@ -150,10 +160,10 @@ async def world(clock: FixedClock, documents: MemoryDocuments, redis: Redis, tmp
         one = item(f"i{k}", title=f"{WORDS[k // 10]} {WORDS[k % 8]}", published_at=NOW - 90 * DAY_MS)
         await documents.upsert(TENANT, "items", [Document(one.id, 1, {**item_to_dict(one), "row": k})])
     await documents.next_number(TENANT, "rows", ITEMS)
-    vectors = SqliteVectors(tmp_path / "v.db")
+    vectors, blobs = SqliteVectors(tmp_path / "v.db"), Blobs(tmp_path / "blobs")
     yield World(
-        load({"LEMO_DATA": str(tmp_path)}), clock, documents, vectors, redis, Told(columns()),
-        Registry(documents, Blobs(tmp_path / "blobs"), clock),
+        load({"LEMO_DATA": str(tmp_path)}), clock, documents, vectors, redis, Told(columns()), blobs,
+        Registry(documents, blobs, clock),
     )  # fmt: skip
     await vectors.close()
 
@@ -169,6 +179,65 @@ async def test_neighbours_go_live_and_a_worse_fit_leaves_them(world: World, cloc
     assert second.version is None
     assert "is below 70% of the live version's" in second.why
     assert await world.registry.live_ids(TENANT) == {ITEM_CF: first.version}
+
+
+async def test_the_same_history_makes_no_second_version_and_leaves_no_run(world: World, clock: FixedClock) -> None:
+    first = await similarity(world, TENANT, quiet, part=5000)
+    clock.pass_s(1)
+    second = await similarity(world, TENANT, quiet, part=5000)
+    assert (second.version, second.why) == (first.version, "it was made of this input already")
+    assert len(await world.registry.list(TENANT, ITEM_CF)) == 1
+    assert world.blobs.names(f"{TENANT}/runs") == []
+
+
+async def test_neighbours_made_in_parts_are_those_of_the_whole(world: World) -> None:
+    told: list[str] = []
+    report = await similarity(world, TENANT, told.append, part=3000)
+    assert "part 4 of 4" in told
+    version = await world.registry.get(TENANT, ITEM_CF, report.version or "")
+    found = await world.registry.load(TENANT, version)
+    pinned = shelf([item(f"i{k}") for k in range(ITEMS)]).pin()
+    events = from_columns(columns(), pinned.rows, pinned.n).events
+    whole = ItemCF.fit(events, int(events.at[-1]) + 1).arrays()
+    assert all(np.array_equal(found[k], whole[k]) for k in ("neighbours", "weights"))
+
+
+CF = {"neighbours": np.array([[1], [0]], np.int32), "weights": np.ones((2, 1), np.float32)}
+
+
+@pytest.mark.parametrize(
+    ("parts", "metrics", "why"),
+    [
+        ({}, {}, "it is empty: no file holds nothing"),
+        ({"neighbours": np.zeros((0, 1), np.int32)}, {}, "it is empty: neighbours holds nothing"),
+        ({**CF, "weights": np.array([[np.nan], [1.0]], np.float32)}, {}, "1 of the 2 numbers of weights are NaN"),
+        (CF, {"recall@20": float("nan")}, "its figure recall@20 is nan"),
+        ({"weights": CF["weights"]}, {}, "it cannot be served: KeyError: 'neighbours'"),
+    ],
+)
+async def test_what_is_broken_is_refused_with_the_reason_and_what_is_live_stays(
+    world: World, clock: FixedClock, parts: dict[str, Any], metrics: dict[str, float], why: str
+) -> None:
+    good = await release(world, TENANT, Made(ITEM_CF, CF))
+    clock.pass_s(1)
+    report = await release(world, TENANT, Made(ITEM_CF, parts, metrics))
+    assert (report.version, report.why) == (None, why)
+    assert await world.registry.live_ids(TENANT) == {ITEM_CF: good.version}
+
+
+async def test_a_ranker_of_another_schema_is_refused(world: World) -> None:
+    arrays = {"centre": np.zeros(1), "spread": np.ones(1), "weight0": np.ones((1, 1)), "bias0": np.zeros(1)}
+    report = await release(world, TENANT, Made(RANKER, arrays, about={"features": ["price"]}))
+    assert "was trained on features ['price']; the view gives" in report.why
+    assert [v.status.value for v in await world.registry.list(TENANT, RANKER)] == ["retired"]
+
+
+@pytest.mark.parametrize("policy", ["live", "shadow", "staged"])
+async def test_the_policy_says_how_it_goes_on(world: World, policy: Any) -> None:
+    report = await release(world, TENANT, Made(ITEM_CF, CF), policy)
+    version = await world.registry.get(TENANT, ITEM_CF, report.version or "")
+    assert (version.status.value, report.status) == (policy, policy)
+    assert str(report) == f"item_cf: version {version.id} is {policy}."
 
 
 @pytest.mark.parametrize(
@@ -207,3 +276,75 @@ async def test_an_embedder_of_hardly_anything_is_refused(world: World, titles: l
     report = await embed(world, "small", quiet)
     assert (report.version, report.why) == (None, why)
     assert await world.registry.live_ids("small") == {}
+
+
+async def test_profiles_say_what_visitors_care_for_and_are_the_same_when_made_again(world: World) -> None:
+    report = await profiles(world, TENANT, quiet)
+    assert report.metrics == {"profiles": USERS}
+    found = await world.documents.get(TENANT, "profiles", "u:3")
+    assert found is not None
+    assert found.body["taken"] == 25
+    assert sum(found.body["categories"].values()) == pytest.approx(1.0, abs=1e-3)
+    await profiles(world, TENANT, quiet)
+    again = await world.documents.get(TENANT, "profiles", "u:3")
+    assert again == found
+
+
+async def test_lists_are_made_for_visitors_and_per_scenario_and_category(world: World) -> None:
+    await similarity(world, TENANT, quiet)
+    await precompute(world, TENANT, quiet)
+    lists = {d.id: d.body for d in await world.documents.find(TENANT, "lists", limit=1000)}
+    assert {f"u:{k}" for k in range(USERS)} <= set(lists)
+    assert {"popular:home:", "popular:related:", "popular:buy_again:"} <= set(lists)
+    mine = lists["u:3"]["items"]
+    assert len(mine) == len(set(mine)) > 5
+    seen = set(columns()["item_id"][columns()["visitor"] == "u:3"].tolist())
+    assert not seen & set(mine)
+    assert lists["popular:home:"]["made_at"] == world.clock.now()
+
+
+async def test_a_run_is_recorded_with_how_it_ended(world: World, clock: FixedClock) -> None:
+    async def good(tell: Any) -> Report:
+        tell("half way")
+        return Report("x", "7", {"y": 1.0})
+
+    async def bad(tell: Any) -> Report:
+        raise RuntimeError("no")
+
+    await recorded(world, TENANT, "job", {"a": 1}, good)
+    clock.pass_s(1)
+    with pytest.raises(RuntimeError):
+        await recorded(world, TENANT, "job", {}, bad)
+    newest, first = await runs_of(world, TENANT)
+    assert (newest["state"], newest["why"]) == ("failed", "RuntimeError: no")
+    assert (first["state"], first["version"], first["metrics"], first["asked"]) == ("done", "7", {"y": 1.0}, {"a": 1})
+    kept = await world.documents.get(TENANT, "runs", first["id"])
+    assert kept is not None
+    assert kept.body["lines"] == ["half way"]
+
+
+async def test_a_run_that_is_asked_to_end_is_cancelled_and_one_that_was_killed_is_lost(
+    world: World, clock: FixedClock
+) -> None:
+    begun = asyncio.Event()
+
+    async def long(tell: Any) -> Report:
+        begun.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    running = asyncio.create_task(recorded(world, TENANT, "job", {}, long))
+    await begun.wait()
+    signal.raise_signal(signal.SIGTERM)
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    clock.pass_s(1)
+    body = {"id": "job-1", "job": "job", "state": "running", "started_at": clock.now()}
+    await world.documents.upsert(TENANT, "runs", [Document("job-1", clock.now(), body)])
+
+    async def good(tell: Any) -> Report:
+        return Report("x", "7")
+
+    clock.pass_s(1)
+    await recorded(world, TENANT, "job", {}, good)
+    assert [r["state"] for r in await runs_of(world, TENANT)] == ["done", "lost", "cancelled"]

@@ -1,0 +1,84 @@
+"""Lists made beforehand: for active visitors, by the stages that serve, and popular ones per scenario and category."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ray_app.catalog.pinned import Pinned
+from ray_app.catalog.scenario import HOME, Scenario, Scenarios
+from ray_app.clock import FixedClock
+from ray_app.features.boards import board
+from ray_app.features.view import Moment
+from ray_app.recommend.budget import Budget
+from ray_app.recommend.request import Request
+from ray_app.recommend.stages import choose
+from ray_app.registry.watch import Live, Models
+from ray_app.stores.base import Document
+from ray_app.training.history import History, visitors_at
+from ray_app.training.report import Report, Tell
+from ray_app.training.stores import Stores, catalogue, history
+from ray_app.types import Visitor
+
+KIND = "lists"
+MOST, BATCH = 200, 500  # items of a list; lists of a write
+ACTIVE_S = 90 * 86400  # a visitor with a behaviour in this time has a list
+Listed = tuple[str, Sequence[str]]
+
+
+async def precompute(stores: Stores, tenant: str, tell: Tell) -> Report:
+    """Documents of kind `lists`: `u:<user>` or `s:<session>`, and `popular:<scenario>:<category>` ("" for all of them),
+    each with items (the best first) and made_at (ms). Made again at once they are the same."""
+    live = Live(stores.registry)
+    pinned = await catalogue(stores, live, tenant)
+    events, _ = await history(stores, tenant, pinned)
+    scenarios = await Scenarios(stores.documents, stores.clock).list(tenant)
+    now, settings = stores.clock.now(), stores.settings.features
+    e = events.events
+    buckets = e.at - e.at % (settings.hot_bucket_s * 1000)
+    moment = Moment(pinned, board((e.rows, buckets, e.weights), now, pinned.n, settings.hot_half_life_s), now)
+    found: list[Listed] = [x for s in scenarios for x in popular(s, moment)]
+    tell(f"{len(found):,} popular lists of {len(scenarios)} scenarios")
+    home = next(s for s in scenarios if s.id == HOME.id)
+    found += await asyncio.to_thread(lambda: list(personal(events, home, live.of(tenant), moment, tell)))
+    for k in range(0, len(found), BATCH):
+        batch = [Document(id, now, {"items": list(items), "made_at": now}) for id, items in found[k : k + BATCH]]
+        await stores.documents.upsert(tenant, KIND, batch)
+    return Report(KIND, str(now), {"lists": float(len(found))}, status="written")
+
+
+def popular(scenario: Scenario, moment: Moment) -> Iterator[Listed]:
+    """What is hot among the items that the scenario may show, whole and per category; none where nothing is."""
+    pinned = moment.pinned
+    order = moment.board.hottest
+    order = order[pinned.eligible((), tuple(scenario.hidden))[order]]
+    for number, category in (*enumerate(pinned.categories), (-1, "")):
+        rows = order if number < 0 else order[pinned.category[order] == number]
+        if len(rows):
+            yield f"popular:{scenario.id}:{category}", _ids(rows[:MOST], pinned)
+
+
+def personal(events: History, scenario: Scenario, models: Models, moment: Moment, tell: Tell) -> Iterator[Listed]:
+    """Each active visitor's list, as a request without a time limit would have found it."""
+    visitors = visitors_at(events, moment.now)
+    active = [v for _, v in sorted(visitors.items()) if len(v.recent) and float(v.ages_s.min()) < ACTIVE_S]
+    allowed = moment.pinned.eligible((), tuple(scenario.hidden))
+    for done, visitor in enumerate(active, 1):
+        yield visitor.name, _ids(_chosen(visitor, scenario, models, moment, allowed.copy()), moment.pinned)
+        if done % BATCH == 0 or done == len(active):
+            tell(f"{done:,} of {len(active):,} visitors")
+
+
+def _chosen(visitor: Visitor, scenario: Scenario, models: Models, moment: Moment, fresh: Any) -> Any:
+    allowed = fresh.copy()
+    if scenario.exclude_seen:
+        fresh[visitor.seen] = False
+    budget = Budget(FixedClock(), 1.0)
+    return choose(Request(MOST, visitor, scenario, models, moment, budget, allowed, fresh)).picked
+
+
+def _ids(rows: Any, pinned: Pinned) -> list[str]:
+    return [pinned.ids[r] for r in np.asarray(rows).tolist()]
