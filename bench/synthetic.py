@@ -29,8 +29,8 @@ from ray_app.registry.watch import EMBEDDER, ITEM_CF, RANKER, Models
 from ray_app.stores.base import Document
 from ray_app.streams.applied import wait_applied
 from ray_app.training.dataset import examples, past
-from ray_app.training.fit import fit
 from ray_app.training.history import History, from_columns
+from ray_app.training.listwise import fit
 from ray_app.types import Behavior, Item
 from ray_app.wiring import World
 
@@ -115,7 +115,7 @@ async def fill(world: World, tenant: str, template: Template) -> list[Appended]:
     models: dict[str, tuple[Any, dict[str, Any]]] = {
         EMBEDDER: (template.embedder, {"kind": "text"}),
         ITEM_CF: (template.item_cf, {}),
-        RANKER: (template.ranker, {"features": list(NAMES)}),
+        RANKER: (template.ranker, {"kind": template.ranker.kind, "features": list(NAMES)}),
     }
     for name, (model, about) in models.items():
         version = await world.registry.register(tenant, name, model.arrays(), {}, about, len(bodies))

@@ -34,7 +34,7 @@ class Pin:
 class Scenario:
     """`diversity`: 0 ranks by score alone, 1 by difference alone (MMR). `category_share`: the most of a slate that
     one category may fill. `exclude_seen`: drop what the visitor clicked, bought or refused. `from_context`: with a
-    context item, what is near it is wanted, whoever asks."""
+    context item, what is near it is wanted, whoever asks. `score`: expression over what the ranker predicts."""
 
     id: str
     title: str
@@ -43,6 +43,7 @@ class Scenario:
     budget_s: float = 0.1
     exclude_seen: bool = True
     ranked: bool = True
+    score: str = "click"
     from_context: bool = False
     diversity: float = 0.05
     category_share: float = 0.6

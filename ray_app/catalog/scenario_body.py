@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ray_app.catalog import expression
 from ray_app.catalog.scenario import Channel, Pin, Scenario
 from ray_app.errors import InvalidField
 from ray_app.events.schema import parse_id, refuse_unknown
 
 FIELDS = (
-    "title", "channels", "candidates", "budget_s", "exclude_seen", "ranked", "from_context", "diversity",
-    "category_share", "pins", "hidden",
+    "title", "channels", "candidates", "budget_s", "exclude_seen", "ranked", "score", "from_context",
+    "diversity", "category_share", "pins", "hidden",
 )  # fmt: skip
 FLAGS = ("exclude_seen", "ranked", "from_context")
 SHARES = ("diversity", "category_share")
@@ -35,6 +36,8 @@ def parse(raw: Mapping[str, Any], base: Scenario, channels: Sequence[str]) -> Sc
         changed["budget_s"] = _number("budget_s", raw["budget_s"], 0.001, MOST_BUDGET_S)
     changed |= {name: _flag(name, raw[name]) for name in FLAGS if name in raw}
     changed |= {name: _number(name, raw[name], 0.0, 1.0) for name in SHARES if name in raw}
+    if "score" in raw:
+        changed["score"] = expression.parse("score", raw["score"])
     if "pins" in raw:
         changed["pins"] = tuple(_pin(i, p) for i, p in enumerate(_list("pins", raw["pins"])))
     if "hidden" in raw:

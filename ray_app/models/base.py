@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from ray_app.types import Mask, Matrix, Scored, Scores, Visitor
+from ray_app.types import Mask, Matrix, Rows, Scored, Visitor
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -36,11 +37,25 @@ class Recaller(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What a ranker sees of one request: features float32 [n, features.view.NAMES], NaN where one is missing; the
+    candidates' rows int32 [n]; and who asks, with the recent items."""
+
+    features: Matrix
+    rows: Rows
+    visitor: Visitor
+
+
 class Ranker(Protocol):
-    """Scores candidates from the feature view, one forward pass for all."""
+    """Predicts for all candidates of a request in one forward pass. `kind` says how its arrays are read."""
 
     version: str
+    kind: str
 
-    def score(self, features: Matrix) -> Scores:
-        """features float32 [n, features.view.NAMES] -> float32 [n], higher is better."""
+    def predict(self, scene: Scene) -> Matrix:
+        """float32 [n, catalog.expression.TASKS]: probability of a click, probability of a conversion after a click,
+        expected watch time (s). A task that was not learned is 0."""
         ...
+
+    def arrays(self) -> Mapping[str, NDArray[Any]]: ...

@@ -2,33 +2,96 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+NAMES = ("recall", "ndcg", "precision", "hit", "mrr", "map")
+Wanted = Mapping[str, set[str]]
+Lists = Mapping[str, Sequence[str]]
 
 
-def evaluate(wanted: Mapping[str, set[str]], lists: Mapping[str, Sequence[str]], k: int = 20) -> dict[str, float]:
+def evaluate(wanted: Wanted, lists: Lists, k: int = 20) -> dict[str, float]:
     """recall, ndcg, precision, hit, mrr and map at k. `wanted`: user -> items taken later (users without any are
     left out); `lists`: user -> items best first. A repeated item is no hit; a user without a list counts 0."""
-    users = [u for u, items in wanted.items() if items]
+    found = of_each([items for items in wanted.values() if items], [lists.get(u, ()) for u in wanted if wanted[u]], k)
+    return {name: float(values.mean()) if len(values) else 0.0 for name, values in found.items()}
+
+
+def of_each(wanted: Sequence[set[str]], lists: Sequence[Sequence[str]], k: int = 20) -> dict[str, NDArray[np.float64]]:
+    """The same figures of each user, in the order of `wanted`, of which none is empty."""
     gain = 1.0 / np.log2(np.arange(2, k + 2))
     ideal = np.concatenate([[0.0], np.cumsum(gain)])
-    sums = dict.fromkeys(("recall", "ndcg", "precision", "hit", "mrr", "map"), 0.0)
-    for user in users:
-        hits = _hits(lists.get(user, ())[:k], wanted[user], k)
-        found, most = hits.sum(), min(k, len(wanted[user]))
+    whole = {f"{name}@{k}": np.zeros(len(wanted)) for name in NAMES}
+    recall, ndcg, precision, hit, mrr, average = whole.values()
+    for u, (items, ranked) in enumerate(zip(wanted, lists, strict=True)):
+        hits = _hits(ranked[:k], items, k)
+        found, most = hits.sum(), min(k, len(items))
         if not found:
             continue
-        sums["recall"] += found / len(wanted[user])
-        sums["precision"] += found / k
-        sums["hit"] += 1.0
-        sums["ndcg"] += float((hits * gain).sum() / ideal[most])
-        sums["mrr"] += 1.0 / (1 + int(np.argmax(hits)))
-        sums["map"] += float((hits * np.cumsum(hits) / np.arange(1, k + 1)).sum() / most)
-    return {f"{name}@{k}": float(total / len(users)) if users else 0.0 for name, total in sums.items()}
+        recall[u], precision[u], hit[u] = found / len(items), found / k, 1.0
+        ndcg[u] = (hits * gain).sum() / ideal[most]
+        mrr[u] = 1.0 / (1 + int(np.argmax(hits)))
+        average[u] = (hits * np.cumsum(hits) / np.arange(1, k + 1)).sum() / most
+    return whole
 
 
-def _hits(items: Sequence[str], wanted: set[str], k: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def variety(taken: Mapping[str, Sequence[str]], wanted: Wanted, lists: Lists, k: int = 20) -> dict[str, float]:
+    """How much of the catalogue the lists show: coverage@k (share of items shown to anybody), gini@k (0: all alike),
+    popularity_percentile (mean, of what was shown, by how often it was taken) and novelty (mean information in bits of
+    who takes it; Castells et al., "Novelty and diversity metrics", 2011). `taken`: user -> items of before. Catalogue:
+    what was taken before or later; what a user had taken, repeats and items of nowhere are not shown."""
+    often = Counter(i for items in taken.values() for i in items)
+    ids = sorted({*often, *(i for items in wanted.values() for i in items)}, key=_as_number)
+    place = {i: n for n, i in enumerate(ids)}
+    shown = np.zeros(len(ids))
+    for user, items in wanted.items():
+        if items:
+            mine = set(taken.get(user, ()))
+            for i in (i for i in {*lists.get(user, ())[:k]} - mine if i in place):
+                shown[place[i]] += 1
+    popular = np.array([often.get(i, 0) for i in ids], float)
+    return {
+        f"coverage@{k}": float((shown > 0).mean()) if ids else 0.0, f"gini@{k}": _gini(shown),
+        **_popularity(shown, popular, len(taken)),
+    }  # fmt: skip
+
+
+def _as_number(id: str) -> tuple[int, str]:
+    """Numbers in their order, so that equally popular items rank as in the evaluator of record."""
+    return (int(id), "") if id.isdigit() else (1 << 62, id)
+
+
+def _gini(shown: NDArray[np.float64]) -> float:
+    n, total = len(shown), shown.sum()
+    if not total:
+        return 1.0
+    return float(((2 * np.arange(1, n + 1) - n - 1) * np.sort(shown)).sum() / (n * total))
+
+
+def _popularity(shown: NDArray[np.float64], popular: NDArray[np.float64], users: int) -> dict[str, float]:
+    total = shown.sum()
+    if not total:
+        return {"popularity_percentile": 0.0, "novelty": 0.0}
+    rank = popular.argsort(kind="stable").argsort() / max(1, len(popular) - 1)
+    bits = -np.log2(np.maximum(popular, 0.5) / max(1, users))  # nobody yet: as if half of one had taken it
+    return {"popularity_percentile": float(rank @ shown / total), "novelty": float(bits @ shown / total)}
+
+
+def distance(vectors: NDArray[Any]) -> float:
+    """Mean of 1 - cosine over the pairs of one list; vectors [n, d] of length 1 or 0. NaN for fewer than two."""
+    n = len(vectors)
+    if n < 2:
+        return float("nan")
+    whole = vectors.sum(axis=0, dtype=np.float64)
+    same = float((vectors.astype(np.float64) ** 2).sum())
+    return float(1.0 - (whole @ whole - same) / (n * (n - 1)))
+
+
+def _hits(items: Sequence[str], wanted: set[str], k: int) -> NDArray[np.float64]:
     hits, met = np.zeros(k), set()
     for place, item in enumerate(items):
         hits[place] = item in wanted and item not in met

@@ -1,49 +1,51 @@
-"""The ranker as it is served: a logistic model or a small network, in numpy."""
+"""Rankers by kind: what a version's arrays become, and what may not be served."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ray_app.catalog.expression import TASKS
 from ray_app.errors import BrokenArtifact
-from ray_app.models.base import Arrays
-from ray_app.types import Matrix, Scores
+from ray_app.models.base import Arrays, Ranker, Scene
+from ray_app.models.listwise import Listwise
+from ray_app.models.multitask import MultiTask
+from ray_app.models.popularity import Popularity
+from ray_app.models.trees import Trees
+from ray_app.types import Visitor
 
-Layer = tuple[Matrix, Scores]
+Load = Callable[[str, Sequence[str], Arrays], Ranker]
+KINDS: Mapping[str, Load] = MappingProxyType(
+    {"popularity": Popularity.load, "logistic": MultiTask.load, "trees": Trees.load, "listwise": Listwise.load,
+     "multitask": MultiTask.load, "attention": MultiTask.load}
+)  # fmt: skip
 
 
-class DenseRanker:
-    """Standardised features, then layers (weight float32 [in, out], bias float32 [out]) with ReLU between them."""
+def load(version: str, kind: str, names: Sequence[str], wanted: Sequence[str], arrays: Arrays) -> Ranker:
+    """Warmed up. `names`: the features that it was trained on; `wanted`: those of the view. Raises BrokenArtifact for
+    other features, an unknown kind, arrays of other shapes, and predictions that are no numbers."""
+    if tuple(names) != tuple(wanted):
+        raise BrokenArtifact(
+            f"ranker {version} was trained on features {list(names)}; the view gives {list(wanted)}. Train again",
+            version=version,
+        )
+    if kind not in KINDS:
+        raise BrokenArtifact(f"ranker {version} is of kind {kind!r}; known: {', '.join(KINDS)}", version=version)
+    ranker = KINDS[kind](version, names, arrays)
+    check(ranker, len(names))
+    return ranker
 
-    def __init__(self, version: str, names: Sequence[str], centre: Scores, spread: Scores, layers: list[Layer]) -> None:
-        self.version, self.names = version, tuple(names)
-        self._centre, self._spread, self._layers = centre, spread, layers
 
-    def score(self, features: Matrix) -> Scores:
-        """features float32 [n, len(names)] -> float32 [n], higher is better."""
-        x: Any = (features - self._centre) / self._spread
-        for k, (weight, bias) in enumerate(self._layers):
-            x = x @ weight + bias
-            if k < len(self._layers) - 1:
-                x = np.maximum(x, 0.0)
-        return np.asarray(x[:, 0], np.float32)
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        saved: dict[str, NDArray[Any]] = {"centre": self._centre, "spread": self._spread}
-        for k, (weight, bias) in enumerate(self._layers):
-            saved[f"weight{k}"], saved[f"bias{k}"] = weight, bias
-        return saved
-
-    @classmethod
-    def load(cls, version: str, names: Sequence[str], wanted: Sequence[str], arrays: Arrays) -> DenseRanker:
-        """Raises BrokenArtifact when the version was trained on other features than `wanted`, those of the view."""
-        if tuple(names) != tuple(wanted):
-            raise BrokenArtifact(
-                f"ranker {version} was trained on features {list(names)}; the view gives {list(wanted)}. Train again",
-                version=version,
-            )
-        layers = [(arrays[f"weight{k}"], arrays[f"bias{k}"]) for k in range(len(arrays) // 2 - 1)]
-        return cls(version, names, arrays["centre"], arrays["spread"], layers)
+def check(ranker: Ranker, features: int) -> None:
+    """Raises BrokenArtifact when a request without history, or one with an item that nobody knows, has no numbers."""
+    none, one = np.zeros(0, np.float32), np.ones(1, np.float32)
+    rows = np.array([0, 1 << 30], np.int32)
+    stranger = Visitor("", none.astype(np.int32), none, none, none, none.astype(np.int32))
+    known = Visitor("u:1", rows[1:], one, one, one, rows[1:])
+    for visitor in (stranger, known):
+        for value in (0.0, np.nan):
+            found = ranker.predict(Scene(np.full((2, features), value, np.float32), rows, visitor))
+            if found.shape != (2, len(TASKS)) or not np.isfinite(found).all():
+                raise BrokenArtifact(f"ranker {ranker.version} predicts {found.tolist()}; numbers are needed")

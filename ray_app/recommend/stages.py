@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from ray_app.features.view import view
+from ray_app.models.base import Scene
 from ray_app.recommend.place import Ranked
 from ray_app.recommend.rank import beside, rank
 from ray_app.recommend.recall import merge, recall
@@ -28,10 +29,11 @@ def choose(r: Request, far: Mapping[str, Scored] | None = None) -> Ranked:
         with budget.stage("features"):
             features = view(r.visitor, candidates.rows, candidates.found, candidates.scores, moment)
         with budget.stage("rank"):
-            scores = rank(r.models.ranker, features, candidates, moment.board, budget)
+            scene = Scene(features, candidates.rows, r.visitor)
+            scores = rank(r.models.ranker, scene, scenario.score, candidates.scores, budget)
         if r.models.shadow is not None:
             with budget.stage("shadow"):
-                shadow = beside(r.models.shadow, features, budget)
+                shadow = beside(r.models.shadow, scene, scenario.score, budget)
     with budget.stage("rerank"):
         picked = rerank(candidates.rows, scores, r.n, scenario, moment.pinned)
     return Ranked(candidates, features, scores, picked, shadow)

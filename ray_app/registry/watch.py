@@ -9,8 +9,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ray_app.catalog.plane import Space
 from ray_app.errors import LemoError, Unavailable
 from ray_app.features.content import space_of
@@ -147,10 +145,10 @@ def _with(models: Models, version: Version, arrays: Mapping[str, object], name: 
         found = ItemCF.load(arrays)  # type: ignore[arg-type]
         return replace(models, recallers={**models.recallers, ITEM_CF: found}, versions=versions)
     from ray_app.features.view import NAMES
-    from ray_app.models.ranker import DenseRanker
+    from ray_app.models.ranker import load
 
-    ranker = DenseRanker.load(version.id, version.about["features"], NAMES, arrays)  # type: ignore[arg-type]
-    ranker.score(np.zeros((1, len(NAMES)), np.float32))
+    about: Any = version.about
+    ranker = load(version.id, about["kind"], about["features"], NAMES, arrays)  # type: ignore[arg-type]
     if name == SHADOW:
         return replace(models, shadow=ranker, versions=versions)
     return replace(models, ranker=ranker, versions=versions)

@@ -14,35 +14,50 @@ from ray_app.clock import FixedClock
 from ray_app.config import Features
 from ray_app.features.boards import board
 from ray_app.features.view import Moment, view
+from ray_app.models.base import Scene
 from ray_app.models.itemcf import ItemCF
 from ray_app.recommend.budget import Budget
 from ray_app.recommend.recall import Candidates, recall
 from ray_app.registry.watch import ITEM_CF, Models
-from ray_app.training.history import History, visitors_at
-from ray_app.types import Mask, Matrix, Visitor
+from ray_app.training.history import BOUGHT, History, visitors_at
+from ray_app.types import Mask, Matrix, Rows, Scores, Visitor
 
 FEATURES = Features()
+LEAST = 1e-9  # weight of a behaviour that says yes
 
 
 @dataclass(frozen=True)
 class Past:
-    """The platform at `moment.now`: models fitted on what came before, and what each user took after it, unseen."""
+    """The platform at `moment.now`: models fitted on what came before, and what each user took after it, unseen; of
+    that, what was bought, and how long the rest was watched."""
 
     moment: Moment
     models: Models
     known: Mask
     visitors: dict[int, Visitor]
     wanted: dict[int, set[int]]
+    bought: dict[int, set[int]]
+    watched_s: dict[int, dict[int, float]]
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One visitor's candidates: features float32 [m, len(NAMES)] and whether each was taken, float32 [m]."""
+    """One visitor's candidates: features float32 [m, len(NAMES)] and what became of each, float32 [m, TASKS]: taken,
+    bought (0 or 1), and the time watched in s."""
 
     user: int
     features: Matrix
-    taken: np.ndarray[tuple[int], np.dtype[np.float32]]
+    labels: Matrix
     candidates: Candidates
+    visitor: Visitor
+
+    @property
+    def taken(self) -> Scores:
+        return self.labels[:, 0]
+
+    @property
+    def scene(self) -> Scene:
+        return Scene(self.features, self.candidates.rows, self.visitor)
 
 
 def past(
@@ -62,17 +77,27 @@ def past(
     if len(e):
         models = replace(models, recallers={**models.recallers, ITEM_CF: ItemCF.fit(e, at)})
     visitors = visitors_at(before, at)
-    return Past(Moment(pinned, hot, at), models, known, visitors, _wanted(after, visitors, known))
+    wanted, bought = (_wanted(after, visitors, known, least) for least in (LEAST, BOUGHT))
+    return Past(Moment(pinned, hot, at), models, known, visitors, wanted, bought, _watched(after))
 
 
-def _wanted(after: History, visitors: dict[int, Visitor], known: Mask) -> dict[int, set[int]]:
+def _wanted(after: History, visitors: dict[int, Visitor], known: Mask, least: float) -> dict[int, set[int]]:
+    """By user the rows, known and new to the user, of behaviours that weigh `least` or more."""
     taken: dict[int, set[int]] = defaultdict(set)
     e = after.events
     for user, row, weight in zip(e.users.tolist(), e.rows.tolist(), e.weights.tolist(), strict=True):
-        if known[row] and weight:
+        if known[row] and weight >= least:
             taken[user].add(row)
     new = {u: rows - set(visitors[u].seen.tolist()) for u, rows in taken.items() if u in visitors}
     return {u: rows for u, rows in sorted(new.items()) if rows}
+
+
+def _watched(after: History) -> dict[int, dict[int, float]]:
+    found: dict[int, dict[int, float]] = defaultdict(lambda: defaultdict(float))
+    e, played = after.events, np.flatnonzero(after.watched_s > 0)
+    for k in played.tolist():
+        found[int(e.users[k])][int(e.rows[k])] += float(after.watched_s[k])
+    return found
 
 
 def examples(state: Past, scenario: Scenario, most: int = 4000) -> Iterator[Example]:
@@ -85,5 +110,13 @@ def examples(state: Past, scenario: Scenario, most: int = 4000) -> Iterator[Exam
         budget = Budget(FixedClock(), 1.0)
         found = recall(visitor, scenario, state.models.recallers, allowed, state.moment, budget)
         features = view(visitor, found.rows, found.found, found.scores, state.moment)
-        taken = np.isin(found.rows, list(state.wanted[user])).astype(np.float32)
-        yield Example(user, features, taken, found)
+        yield Example(user, features, _labels(state, user, found.rows), found, visitor)
+
+
+def _labels(state: Past, user: int, rows: Rows) -> Matrix:
+    watched = state.watched_s.get(user, {})
+    columns = [
+        np.isin(rows, list(state.wanted[user])), np.isin(rows, list(state.bought.get(user, ()))),
+        [watched.get(r, 0.0) for r in rows.tolist()],
+    ]  # fmt: skip
+    return np.stack([np.asarray(c, np.float32) for c in columns], axis=1)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ray_app.features.hot import WEIGHTS
 from ray_app.features.profile import UNWANTED
-from ray_app.types import Interactions, Visitor
+from ray_app.types import Interactions, Scores, Visitor
 
 if TYPE_CHECKING:
     from ray_app.stores.olap import Olap
@@ -24,17 +24,22 @@ BOUGHT = WEIGHTS["purchase"]
 
 @dataclass(frozen=True)
 class History:
-    """`visitors`: name of each user number. `events` are sorted by time; what a visitor refused has weight 0."""
+    """`visitors`: name of each user number. `events` are sorted by time; what a visitor refused has weight 0.
+    `watched_s` float32, as long: of a play its time in s, else 0."""
 
     visitors: tuple[str, ...]
     events: Interactions
+    watched_s: Scores
 
     def before(self, at: int) -> History:
-        return History(self.visitors, _cut(self.events, slice(0, int(np.searchsorted(self.events.at, at)))))
+        return self._part(slice(0, int(np.searchsorted(self.events.at, at))))
 
     def between(self, at: int, until: int) -> History:
         first, last = np.searchsorted(self.events.at, [at, until])
-        return History(self.visitors, _cut(self.events, slice(int(first), int(last))))
+        return self._part(slice(int(first), int(last)))
+
+    def _part(self, part: slice) -> History:
+        return History(self.visitors, _cut(self.events, part), self.watched_s[part])
 
 
 async def read_history(olap: Olap, tenant: str, rows: Mapping[str, int], n_rows: int, before: int) -> History:
@@ -45,17 +50,21 @@ async def read_history(olap: Olap, tenant: str, rows: Mapping[str, int], n_rows:
 
 
 def from_columns(found: Mapping[str, NDArray[Any]], rows: Mapping[str, int], n_rows: int) -> History:
-    """visitor, item_id, type, occurred_at: equal lengths, sorted by time."""
+    """visitor, item_id, type, occurred_at, and maybe value: equal lengths, sorted by time."""
     if not found or not len(found["visitor"]):
         empty = np.zeros(0, np.int32)
-        return History((), Interactions(empty, empty, np.zeros(0, np.int64), np.zeros(0, np.float32), 0, n_rows))
+        none = np.zeros(0, np.float32)
+        return History((), Interactions(empty, empty, np.zeros(0, np.int64), none, 0, n_rows), none)
     at_row = np.fromiter((rows.get(i, -1) for i in found["item_id"]), np.int32, len(found["item_id"]))
     keep = at_row >= 0
     names, users = np.unique(found["visitor"][keep].astype(str), return_inverse=True)
     weights = np.fromiter((WEIGHTS.get(t, 0) for t in found["type"][keep]), np.float32, int(keep.sum()))
     at = found["occurred_at"][keep].astype(np.int64)
     events = Interactions(users.astype(np.int32), at_row[keep], at, weights, len(names), n_rows)
-    return History(tuple(names.tolist()), events)
+    watched = np.zeros(len(found["visitor"]), np.float32)
+    if "value" in found:  # of a play it is the time watched
+        watched = np.where(found["type"] == "play", np.maximum(np.nan_to_num(found["value"]), 0.0), 0.0)
+    return History(tuple(names.tolist()), events, watched[keep].astype(np.float32))
 
 
 def visitors_at(known: History, at: int) -> dict[int, Visitor]:

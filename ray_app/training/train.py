@@ -1,5 +1,5 @@
-"""Train the ranker: examples of weekly slices of time, fit on the older, evaluate on the newest, gate, fit on all,
-register, promote."""
+"""Train the ranker: examples of weekly slices of time, every kind fitted on the older and judged on the newest, gate,
+the winner fitted on all, register, promote."""
 
 from __future__ import annotations
 
@@ -8,47 +8,46 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
-import numpy as np
-
 from ray_app.catalog.pinned import Pinned
 from ray_app.catalog.scenario import HOME, Scenario, Scenarios
 from ray_app.config import Features
+from ray_app.errors import BrokenArtifact
+from ray_app.features.view import NAMES
 from ray_app.models.base import Ranker
-from ray_app.models.evaluate import evaluate
-from ray_app.models.ranker import DenseRanker
-from ray_app.recommend.rank import by_popularity
 from ray_app.registry.version import Version
 from ray_app.registry.watch import RANKER, Live, Models
-from ray_app.training.dataset import FEATURES, Example, Past, examples, past
-from ray_app.training.fit import Network, fit
+from ray_app.training.contest import FIGURE, NoneLeft, hold, winner
+from ray_app.training.dataset import FEATURES, Example, examples, past
 from ray_app.training.gate import Made, Policy, release
 from ray_app.training.history import History
+from ray_app.training.judge import Slice, judge
+from ray_app.training.rankers import Designs, fit, parts, reloaded
 from ray_app.training.report import Refused, Report, Tell
 from ray_app.training.stores import Stores, catalogue, history, origin_of
 
-K = 20
 DAY_MS = 86_400_000
-SMALL = Network()
 SLICES = 5
 LEAST_USERS = 20  # with something taken, in each slice
+OWN_SHARE = 0.8  # of the live version's own figure, where it cannot be judged on the same slice
+DESIGNS = Designs()
 
 
 @dataclass(frozen=True, slots=True)
 class How:
-    """For which scenario, with labels from how many days after each moment, by which network; `features`: of the hot
+    """For which scenario, with labels from how many days after each moment, by which rankers; `features`: of the hot
     sums that serving reads."""
 
     scenario: Scenario = HOME
     label_days: int = 14
-    network: Network = SMALL
+    designs: Designs = DESIGNS
     features: Features = FEATURES
 
 
 @dataclass(frozen=True)
 class Trained:
-    """The ranker fitted on the newest slices, and the honest figures of one fitted only on those before the newest."""
+    """The winner fitted on the newest slices, and the honest figures of one fitted only on those before the newest."""
 
-    ranker: DenseRanker
+    ranker: Ranker
     metrics: dict[str, float]
     evaluated_from: int
 
@@ -73,9 +72,9 @@ async def train(
         found = await asyncio.to_thread(fit_ranker, events, pinned, live.of(tenant), how, tell, before)
     except Refused as e:
         return Report(RANKER, None, e.metrics, str(e))
-    about = {"features": list(found.ranker.names), "label_days": label_days, "evaluated_from": found.evaluated_from,
-             "until": int(events.events.at[-1]), "dataset": build,
-             "parameters": asdict(how.network), **origin}  # fmt: skip
+    about = {"kind": found.ranker.kind, "features": list(NAMES), "label_days": label_days,
+             "evaluated_from": found.evaluated_from, "until": int(events.events.at[-1]), "dataset": build,
+             "parameters": asdict(how.designs), **origin}  # fmt: skip
     made = Made(RANKER, found.ranker.arrays(), found.metrics, about, pinned.n)
     return await release(stores, tenant, made, policy)
 
@@ -91,31 +90,58 @@ def fit_ranker(
     """Raises Refused when there is too little history, or when the result is worse than what it would replace."""
     if not len(events.events):
         raise Refused("there are no behaviours yet")
-    label_days = how.label_days
+    found, newest = _examples(events, pinned, live, how, tell)
+    cuts = list(found)
+    learned = [e for cut in cuts if cut + how.label_days * DAY_MS <= cuts[0] for e in found[cut]] if cuts else []
+    if newest is None or not learned:
+        raise Refused(
+            f"too little history: at least {LEAST_USERS} visitors must have taken something new in each of two "
+            f"consecutive slices of {how.label_days} days"
+        )
+    try:
+        entries = hold(parts(learned, events.visitors), newest, how.designs, tell)
+        kind = winner(entries, tell)
+        metrics = dict(entries[kind].metrics)
+        metrics |= {f"{k}_{FIGURE}": e.figure for k, e in entries.items()}
+        _gate(metrics, newest, live.ranker, before)
+        every = parts([e for cut in cuts[:SLICES] for e in found[cut]], events.visitors)
+        final = reloaded(fit(kind, every, "final", how.designs, lambda line: None))
+    except (ValueError, BrokenArtifact, NoneLeft) as e:
+        raise Refused(str(e)) from None
+    return Trained(final, metrics, cuts[0])
+
+
+def _examples(
+    events: History, pinned: Pinned, live: Models, how: How, tell: Tell
+) -> tuple[dict[int, Sequence[Example]], Slice | None]:
+    """By the cut of each slice, the newest first, and the newest once more as the slice that judges."""
     kept = Models(live.embedder, live.recallers, None, live.versions)
     found: dict[int, Sequence[Example]] = {}
-    state = None
-    for cut, until in _slices(int(events.events.at[-1]) + 1, label_days):
+    newest = None
+    for cut, until in _slices(int(events.events.at[-1]) + 1, how.label_days):
         then = past(events, pinned, cut, until, kept, how.features)
         if len(then.wanted) < LEAST_USERS:
             break
-        state = state or then
         found[cut] = list(examples(then, how.scenario))
-        tell(f"{label_days} days from {_day(cut)}: {len(then.wanted):,} visitors took something new")
-    cuts = list(found)
-    learned = [e for cut in cuts if cut + label_days * DAY_MS <= cuts[0] for e in found[cut]]
-    if state is None or not learned:
-        raise Refused(
-            f"too little history: at least {LEAST_USERS} visitors must have taken something new in each of two "
-            f"consecutive slices of {label_days} days"
-        )
-    try:
-        honest = fit(learned, "honest", how.network, tell)
-        metrics = _judge(honest, found[cuts[0]], state, live.ranker, before)
-        final = fit([e for cut in cuts[:SLICES] for e in found[cut]], "final", how.network)
-    except ValueError as e:
-        raise Refused(str(e)) from None
-    return Trained(final, metrics, cuts[0])
+        newest = newest or Slice(found[cut], then, how.scenario.score)
+        tell(f"{how.label_days} days from {_day(cut)}: {len(then.wanted):,} visitors took something new")
+    return found, newest
+
+
+def _gate(metrics: dict[str, float], on: Slice, live: Ranker | None, before: Version | None) -> None:
+    """Raises Refused when nothing was found, or when the winner is worse than the live one: measured on this slice
+    where that one was trained before it and is of the same features, else against its own figure of its day."""
+    if not metrics[FIGURE]:
+        raise Refused(f"{FIGURE} is 0: no list has anything that was taken later", metrics)
+    if before is None:
+        return
+    same = live is not None and tuple(before.about.get("features", ())) == NAMES
+    if live is not None and same and int(before.about.get("until", 0)) < on.state.moment.now:
+        bar = judge(live, on)[FIGURE]
+    else:
+        bar = OWN_SHARE * before.metrics.get(FIGURE, 0.0)
+    if metrics[FIGURE] < bar:
+        raise Refused(f"{FIGURE} {metrics[FIGURE]:.4f} is below the live version's bar {bar:.4f}", metrics)
 
 
 def _slices(end: int, label_days: int) -> list[tuple[int, int]]:
@@ -128,34 +154,3 @@ def _slices(end: int, label_days: int) -> list[tuple[int, int]]:
 
 def _day(at: int) -> str:
     return datetime.fromtimestamp(at / 1000, UTC).date().isoformat()
-
-
-def _judge(
-    ranker: Ranker, judged: Sequence[Example], state: Past, live: Ranker | None, before: Version | None
-) -> dict[str, float]:
-    """Figures on the later slice. Raises Refused when the ranker is not better than popularity, or worse than the
-    live one: measured on this slice where that one was trained before it, else against its own figure of its day."""
-    name = f"ndcg@{K}"
-    metrics = ndcg(ranker, judged, state)
-    rule = ndcg(None, judged, state)
-    figures = {**metrics, f"popularity_{name}": rule[name]}
-    if metrics[name] <= rule[name]:
-        raise Refused(f"{name} {metrics[name]:.4f} is not above popularity's {rule[name]:.4f}", figures)
-    if live is not None and before is not None:
-        unseen = int(before.about.get("until", 0)) < state.moment.now
-        bar = ndcg(live, judged, state)[name] if unseen else 0.8 * before.metrics.get(name, 0.0)
-        if metrics[name] < bar:
-            raise Refused(f"{name} {metrics[name]:.4f} is below the live version's bar {bar:.4f}", figures)
-    return figures
-
-
-def ndcg(ranker: Ranker | None, judged: Sequence[Example], state: Past) -> dict[str, float]:
-    """recall and ndcg at 20 of the candidates in this ranker's order; None is popularity."""
-    lists = {}
-    for e in judged:
-        c = e.candidates
-        scores = by_popularity(c, state.moment.board) if ranker is None else ranker.score(e.features)
-        lists[str(e.user)] = [str(r) for r in c.rows[np.argsort(-scores, kind="stable")][:K]]
-    wanted = {str(e.user): {str(r) for r in state.wanted[e.user]} for e in judged}
-    found = evaluate(wanted, lists, K)
-    return {k: found[k] for k in (f"recall@{K}", f"ndcg@{K}")}

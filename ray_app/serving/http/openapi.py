@@ -44,8 +44,8 @@ CHANNEL = _object(("weight", "quota"), weight=NUMBER, quota=WHOLE)
 PIN = _object(("item_id", "position"), item_id=ID, position=WHOLE)
 SCENARIO = _object(
     title=TEXT, channels={"type": "object", "additionalProperties": CHANNEL}, candidates=WHOLE, budget_s=NUMBER,
-    exclude_seen=FLAG, ranked=FLAG, from_context=FLAG, diversity=NUMBER, category_share=NUMBER, pins=_list(PIN),
-    hidden=_list(ID),
+    exclude_seen=FLAG, ranked=FLAG, score=TEXT, from_context=FLAG, diversity=NUMBER, category_share=NUMBER,
+    pins=_list(PIN), hidden=_list(ID),
 )  # fmt: skip
 SHOWN_SCENARIO = {**SCENARIO, "properties": {"id": TEXT, **SCENARIO["properties"]}}
 BODIES = {

@@ -13,14 +13,16 @@ from hypothesis import strategies as st
 from ray_app.catalog.pinned import Pinned
 from ray_app.catalog.scenario import HOME, Channel, Pin, Scenario
 from ray_app.clock import FixedClock
+from ray_app.features.view import view
+from ray_app.models.base import Scene
 from ray_app.models.itemcf import ItemCF
 from ray_app.recommend import fallback
 from ray_app.recommend.budget import Budget
-from ray_app.recommend.rank import by_popularity, rank
+from ray_app.recommend.rank import rank
 from ray_app.recommend.recall import SOFTEN, Candidates, merge, recall
 from ray_app.recommend.rerank import pin, pinned_rows, rerank
-from ray_app.types import Degraded, Rows, Scored, Scores
-from tests.unit.make import NOW, board, item, moment, pinned, shelf, visitor
+from ray_app.types import Degraded, Matrix, Rows, Scored, Scores
+from tests.unit.make import NOW, item, moment, pinned, shelf, visitor
 
 N = 30
 PLAIN = Scenario("s", "S", {"hot": Channel(1.0, 10)}, diversity=0.0, category_share=1.0)
@@ -108,10 +110,42 @@ def candidates(*r: int) -> Candidates:
 
 
 def test_before_the_first_training_popularity_lifts_the_merge() -> None:
-    hot = board([0, 0, 999])
-    assert np.argsort(-by_popularity(candidates(0, 1, 2), hot)).tolist() == [0, 2, 1]
-    flat = rank(None, np.zeros((3, 0), np.float32), candidates(0, 1, 2), board([0, 0, 0]), Budget(FixedClock(), 1.0))
-    assert flat.tolist() == falling(3).tolist()
+    for hot, order in (([0, 0, 999], [0, 2, 1]), ([0, 0, 0], [0, 1, 2])):
+        now, some = moment(pinned(3), hot), candidates(0, 1, 2)
+        scene = Scene(view(visitor(), some.rows, {}, some.scores, now), some.rows, visitor())
+        assert np.argsort(-rank(None, scene, "convert", some.scores, Budget(FixedClock(), 1.0))).tolist() == order
+
+
+class Told:
+    """A ranker that predicts what it was told."""
+
+    version, kind = "v", "told"
+
+    def __init__(self, *predicted: tuple[float, float, float]) -> None:
+        self.predicted = np.array(predicted, np.float32)
+
+    def predict(self, scene: Scene) -> Matrix:
+        return self.predicted
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {}
+
+
+def test_the_score_is_the_scenario_s_expression_over_what_is_predicted() -> None:
+    some, budget = candidates(0, 1, 2), Budget(FixedClock(), 1.0)
+    scene = Scene(np.zeros((3, 1), np.float32), some.rows, visitor())
+    told = Told((0.3, 0, 0), (0.2, 0.9, 0), (0.1, 0, 60))
+    for score, order in (("click", [0, 1, 2]), ("click * (1 + 2 * convert)", [1, 0, 2]), ("click + watch", [2, 0, 1])):
+        assert np.argsort(-rank(told, scene, score, some.scores, budget)).tolist() == order
+
+
+def test_without_time_the_merge_is_the_order_and_the_answer_says_so() -> None:
+    clock, some = FixedClock(), candidates(0, 1)
+    budget = Budget(clock, 0.1)
+    clock.pass_s(1)
+    scene = Scene(np.zeros((2, 1), np.float32), some.rows, visitor())
+    assert rank(Told(), scene, "click", some.scores, budget).tolist() == some.scores.tolist()
+    assert [d.stage for d in budget.degraded] == ["rank"]
 
 
 def by_category(*names: str) -> Pinned:

@@ -12,7 +12,7 @@ from ray_app.clock import FixedClock
 from ray_app.errors import BrokenArtifact, InvalidField, NotFound, Unavailable
 from ray_app.features.view import NAMES
 from ray_app.models.itemcf import ItemCF
-from ray_app.models.ranker import DenseRanker
+from ray_app.models.listwise import Listwise
 from ray_app.models.text import TextEmbedder
 from ray_app.registry.code import code_version
 from ray_app.registry.pointer import Pointer
@@ -235,8 +235,8 @@ async def test_a_rollback_to_what_is_broken_leaves_what_is_live(
 
 
 CF = ItemCF(np.array([[1], [0]], np.int32), np.ones((2, 1), np.float32))
-RANK = DenseRanker(
-    "v", NAMES, np.zeros(len(NAMES), np.float32), np.ones(len(NAMES), np.float32),
+RANK = Listwise(
+    "v", np.zeros(len(NAMES), np.float32), np.ones(len(NAMES), np.float32),
     [(np.ones((len(NAMES), 1), np.float32), np.zeros(1, np.float32))],
 )  # fmt: skip
 
@@ -247,7 +247,7 @@ async def test_what_was_promoted_is_loaded_and_the_rest_stays(registry: Registry
     cf = await live(registry, ITEM_CF, CF.arrays())
     text = TextEmbedder.fit(["a b", "a c", "b c"], 2)
     embedder = await live(registry, EMBEDDER, text.arrays(), kind="text")
-    ranker = await live(registry, RANKER, RANK.arrays(), features=list(NAMES))
+    ranker = await live(registry, RANKER, RANK.arrays(), kind="listwise", features=list(NAMES))
     await live(registry, "unknown to serving")
     models = await watch.refresh("t")
     assert watch.of("t") is models
@@ -289,18 +289,22 @@ async def test_what_retires_without_another_leaves_the_replicas(registry: Regist
 
 BROKEN: dict[str, tuple[str, Any, dict[str, Any]]] = {
     "arrays of another kind": (ITEM_CF, {"x": np.ones(2)}, {}),
-    "other features": (RANKER, RANK.arrays(), {"features": ["price"]}),
-    "no features": (RANKER, RANK.arrays(), {}),
+    "other features": (RANKER, RANK.arrays(), {"kind": "listwise", "features": ["price"]}),
+    "no features": (RANKER, RANK.arrays(), {"kind": "listwise"}),
+    "no kind": (RANKER, RANK.arrays(), {"features": list(NAMES)}),
+    "an unknown kind": (RANKER, RANK.arrays(), {"kind": "oracle", "features": list(NAMES)}),
+    "values that are no numbers": (RANKER, {**RANK.arrays(), "bias0": np.full(1, np.nan, np.float32)},
+                                   {"kind": "listwise", "features": list(NAMES)}),
     "half a ranker": (RANKER, {"centre": np.ones(2), "spread": np.ones(2), "weight0": np.ones(2), "x": np.ones(1)},
-                      {"features": list(NAMES)}),
+                      {"kind": "listwise", "features": list(NAMES)}),
     "a ranker for other shapes": (RANKER, {**RANK.arrays(), "weight0": np.ones((3, 1), np.float32)},
-                                  {"features": list(NAMES)}),
+                                  {"kind": "listwise", "features": list(NAMES)}),
     "a sentence encoder that is not on this node": (EMBEDDER, {}, {"kind": "sentence", "path": "/nowhere"}),
     "an embedder of one dimension": (EMBEDDER, {"components": np.ones(3, np.float32)}, {"kind": "text"}),
     "an embedder of too few buckets": (EMBEDDER, {"components": np.ones((3, 2), np.float32)}, {"kind": "text"}),
 }  # fmt: skip
 GOOD: dict[str, tuple[Any, dict[str, Any]]] = {
-    ITEM_CF: (CF.arrays(), {}), RANKER: (RANK.arrays(), {"features": list(NAMES)}),
+    ITEM_CF: (CF.arrays(), {}), RANKER: (RANK.arrays(), {"kind": "listwise", "features": list(NAMES)}),
     EMBEDDER: (TextEmbedder.fit(["a b", "a c", "b c"], 2).arrays(), {"kind": "text"}),
 }  # fmt: skip
 

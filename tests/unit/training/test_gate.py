@@ -26,16 +26,18 @@ from ray_app.stores.blobs import Blobs
 from ray_app.stores.memory import MemoryDocuments
 from ray_app.stores.sqlite_faiss import SqliteVectors
 from ray_app.training.embed import embed
-from ray_app.training.fit import Network
 from ray_app.training.gate import Made, release
 from ray_app.training.history import History, from_columns
+from ray_app.training.judge import K
+from ray_app.training.listwise import Network
 from ray_app.training.precompute import precompute
 from ray_app.training.profiles import profiles
-from ray_app.training.report import Report
+from ray_app.training.rankers import Designs
+from ray_app.training.report import Refused, Report
 from ray_app.training.runs import history as runs_of
 from ray_app.training.runs import recorded
 from ray_app.training.similarity import similarity
-from ray_app.training.train import How, K, Refused, fit_ranker
+from ray_app.training.train import How, fit_ranker
 from tests.unit.make import DAY_MS, NOW, TENANT, item, shelf
 
 if TYPE_CHECKING:
@@ -74,8 +76,12 @@ def known(pinned: Pinned) -> History:
     return from_columns(columns(), pinned.rows, pinned.n)
 
 
-HARDLY_LEARNING = How(network=Network((), epochs=1, learning_rate=2e-3))
-LEARNING = How(network=Network((), epochs=20, learning_rate=2e-2))
+def listwise(epochs: int, rate: float) -> How:
+    """One ranker beside popularity, so that what is compared is known."""
+    return How(designs=Designs(("popularity", "listwise"), Network((), epochs=epochs, learning_rate=rate)))
+
+
+HARDLY_LEARNING, LEARNING = listwise(1, 2e-3), listwise(20, 2e-2)
 
 
 NONE = Models()
@@ -91,24 +97,26 @@ def refused(
 
 def test_what_beats_popularity_is_fitted_with_its_honest_figures(known: History, pinned: Pinned) -> None:
     found = fit_ranker(known, pinned, Models(), LEARNING)
-    assert found.ranker.names == NAMES
+    assert found.ranker.kind == "listwise"
     assert found.metrics[f"ndcg@{K}"] > found.metrics[f"popularity_ndcg@{K}"] > 0
     assert found.evaluated_from == int(known.events.at[-1]) + 1 - 14 * DAY_MS
 
 
-def test_what_is_no_better_than_popularity_is_refused_with_the_figures(known: History, pinned: Pinned) -> None:
-    found = refused(known, pinned, HARDLY_LEARNING)
-    assert "is not above popularity's" in str(found)
-    assert found.metrics[f"ndcg@{K}"] <= found.metrics[f"popularity_ndcg@{K}"]
+def test_a_baseline_that_wins_serves_and_the_job_says_so(known: History, pinned: Pinned) -> None:
+    said: list[str] = []
+    found = fit_ranker(known, pinned, Models(), HARDLY_LEARNING, said.append)
+    assert found.ranker.kind == "popularity"
+    assert found.metrics[f"ndcg@{K}"] == found.metrics[f"popularity_ndcg@{K}"] > found.metrics[f"listwise_ndcg@{K}"]
+    assert any("the baseline popularity wins and is to serve" in line for line in said)
 
 
 def version(until: int, ndcg: float) -> Version:
-    return Version(RANKER, "1", 0, {}, metrics={f"ndcg@{K}": ndcg}, about={"until": until})
+    return Version(RANKER, "1", 0, {}, metrics={f"ndcg@{K}": ndcg}, about={"until": until, "features": list(NAMES)})
 
 
 def test_what_is_below_the_live_version_on_a_slice_that_neither_saw_is_refused(known: History, pinned: Pinned) -> None:
     live = fit_ranker(known, pinned, Models(), LEARNING)
-    less = How(network=Network((), epochs=2, learning_rate=1e-2))
+    less = listwise(2, 1e-2)
     worse = fit_ranker(known, pinned, NONE, less).metrics
     assert worse[f"popularity_ndcg@{K}"] < worse[f"ndcg@{K}"] < live.metrics[f"ndcg@{K}"]
     found = refused(known, pinned, less, Models(ranker=live.ranker), version(0, 0.0))

@@ -1,19 +1,12 @@
-"""Item CF on histories with a known right answer, and the ranker: numpy as it serves is torch as it was trained."""
+"""Item CF on histories with a known right answer."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
-from ray_app.errors import BrokenArtifact
-from ray_app.features.view import NAMES
 from ray_app.models.itemcf import Fit, ItemCF
-from ray_app.models.ranker import DenseRanker
-from ray_app.recommend.recall import Candidates
-from ray_app.training.dataset import Example
-from ray_app.training.fit import Network, fit
-from ray_app.types import Interactions, Matrix, Scores
+from ray_app.types import Interactions
 from tests.unit.make import NOW, interactions, visitor
 
 EVEN = Fit(half_life_s=1e12, source_norm=0.5)
@@ -84,74 +77,3 @@ def test_the_history_s_weights_order_what_was_taken_together() -> None:
     clicked = np.where(h.rows == 2, 1, 5).astype(np.float32)
     model = ItemCF.fit(Interactions(h.users, h.rows, h.at, clicked, 1, 3), NOW, Fit(source_norm=0.99))
     assert nearest(model, 0)[0] == 1
-
-
-def examples(n: int, seed: int = 1) -> list[Example]:
-    """What is taken has more of features 0 and 3 and less of 5; one feature never varies."""
-    drawn, made = np.random.default_rng(seed), []
-    for user in range(n):
-        m = int(drawn.integers(2, 30))
-        x = drawn.normal(size=(m, len(NAMES))).astype(np.float32)
-        x[:, 7] = 1.0
-        taken = np.zeros(m, np.float32)
-        taken[np.argmax(2 * x[:, 0] + x[:, 3] - x[:, 5])] = 1.0
-        none = np.zeros(0, np.float32)
-        made.append(Example(user, x, taken, Candidates(np.zeros(0, np.int32), none, {})))
-    return made
-
-
-def by_torch(ranker: DenseRanker, features: Matrix) -> Scores:
-    """The network that the arrays describe, in torch."""
-    a = {k: torch.from_numpy(np.array(v)) for k, v in ranker.arrays().items()}
-    x = (torch.from_numpy(features) - a["centre"]) / a["spread"]
-    layers = (len(a) - 2) // 2
-    for k in range(layers):
-        x = torch.nn.functional.linear(x, a[f"weight{k}"].T, a[f"bias{k}"])
-        x = torch.relu(x) if k < layers - 1 else x
-    return np.asarray(x[:, 0])
-
-
-@pytest.mark.parametrize("hidden", [(), (16,), (8, 4)])
-def test_the_ranker_in_numpy_is_the_one_in_torch(hidden: tuple[int, ...]) -> None:
-    ranker = fit(examples(60), "v", Network(hidden, epochs=2))
-    features = np.concatenate([e.features for e in examples(20, seed=2)])
-    assert np.abs(ranker.score(features) - by_torch(ranker, features)).max() < 1e-5
-
-
-def test_a_fit_finds_what_decides_and_is_the_same_each_time() -> None:
-    how = Network((), epochs=30, learning_rate=3e-2)
-    first, second = fit(examples(300), "v", how), fit(examples(300), "v", how)
-    for e in examples(5, seed=9):
-        assert np.array_equal(first.score(e.features), second.score(e.features))
-    right = [np.argmax(first.score(e.features)) == np.argmax(e.taken) for e in examples(100, seed=9)]
-    assert np.mean(right) > 0.9
-
-
-def test_what_never_varied_says_nothing_also_where_it_does() -> None:
-    ranker = fit(examples(60), "v", Network(epochs=1))
-    features = examples(1, seed=5)[0].features
-    other = features.copy()
-    other[:, 7] = 1e6
-    assert np.array_equal(ranker.score(features), ranker.score(other))
-
-
-def test_there_is_nothing_to_learn_from_when_nothing_was_taken() -> None:
-    e = examples(1)[0]
-    with pytest.raises(ValueError, match="none of 1 visitors"):
-        fit([Example(0, e.features, np.zeros_like(e.taken), e.candidates)], "v")
-
-
-def test_a_ranker_comes_back_from_its_arrays_and_refuses_other_features() -> None:
-    ranker = fit(examples(30), "v", Network(epochs=1))
-    again = DenseRanker.load("v", NAMES, NAMES, ranker.arrays())
-    features = examples(1, seed=5)[0].features
-    assert np.array_equal(again.score(features), ranker.score(features))
-    with pytest.raises(BrokenArtifact, match="Train again"):
-        DenseRanker.load("v", NAMES[:-1], NAMES, ranker.arrays())
-    with pytest.raises(BrokenArtifact, match="Train again"):
-        DenseRanker.load("v", (*NAMES[1:], NAMES[0]), NAMES, ranker.arrays())
-
-
-def test_scores_of_no_candidates_are_none() -> None:
-    ranker = fit(examples(30), "v", Network(epochs=1))
-    assert ranker.score(np.zeros((0, len(NAMES)), np.float32)).shape == (0,)

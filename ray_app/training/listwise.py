@@ -1,4 +1,4 @@
-"""Fit the ranker: a small network by torch, with a listwise softmax over each visitor's candidates.
+"""Fit the listwise ranker: a small network by torch, with a listwise softmax over each visitor's candidates.
 
 Loss: cross entropy between the softmax of the scores and the taken items (ListNet, Cao et al., 2007).
 """
@@ -12,8 +12,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from ray_app.features.view import NAMES
-from ray_app.models.ranker import DenseRanker, Layer
+from ray_app.models.listwise import Layer, Listwise
 from ray_app.training.dataset import Example
 from ray_app.types import Matrix, Scores
 
@@ -34,23 +33,23 @@ class Network:
 
 def fit(
     found: Sequence[Example], version: str, how: Network = Network(), tell: Callable[[str], None] = lambda line: None
-) -> DenseRanker:
+) -> Listwise:
     """Raises ValueError when no example has a taken candidate: there is nothing to learn from."""
     useful = [e for e in found if e.taken.any()]
     if not useful:
         raise ValueError(f"none of {len(found)} visitors took any of their candidates")
     features, taken, there = _padded(useful)
     flat = features[there]
-    centre, spread = flat.mean(axis=0), flat.std(axis=0)
+    centre, spread = np.nan_to_num(np.nanmean(flat, axis=0)), np.nan_to_num(np.nanstd(flat, axis=0))
     spread[spread < LEAST_SPREAD] = np.inf  # what never varied says nothing, also where it will vary
-    layers = _learn((features - centre) / spread, taken, there, how, tell)
-    return DenseRanker(version, NAMES, centre.astype(np.float32), spread.astype(np.float32), layers)
+    layers = _learn(np.nan_to_num((features - centre) / spread), taken, there, how, tell)
+    return Listwise(version, centre.astype(np.float32), spread.astype(np.float32), layers)
 
 
 def _padded(found: Sequence[Example]) -> tuple[NDArray[np.float32], Matrix, NDArray[np.bool_]]:
     """features [users, most, features], taken [users, most], and which places are real."""
     most = max(len(e.taken) for e in found)
-    features = np.zeros((len(found), most, len(NAMES)), np.float32)
+    features = np.zeros((len(found), most, found[0].features.shape[1]), np.float32)
     taken, there = np.zeros((len(found), most), np.float32), np.zeros((len(found), most), np.bool_)
     for k, e in enumerate(found):
         m = len(e.taken)

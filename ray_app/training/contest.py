@@ -1,0 +1,77 @@
+"""Rankers fitted beside one another on older slices, judged on the newest: which is best, and by how much."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from ray_app.errors import BrokenArtifact
+from ray_app.models.base import Ranker
+from ray_app.training.judge import SHOWN, K, Slice, earns_attention, judge
+from ray_app.training.rankers import Designs, Parts, fit, reloaded
+from ray_app.training.report import Tell
+
+FIGURE = f"ndcg@{K}"
+NEURAL = ("attention", "multitask")
+
+
+@dataclass(frozen=True)
+class Entry:
+    ranker: Ranker
+    metrics: Mapping[str, float]
+
+    @property
+    def figure(self) -> float:
+        return self.metrics[FIGURE]
+
+
+class NoneLeft(Exception):
+    """Not one ranker could be fitted and judged; says why, kind by kind."""
+
+
+def hold(found: Parts, on: Slice, how: Designs, tell: Tell) -> dict[str, Entry]:
+    """Every kind that can be fitted, by its name in the order of `how.kinds`. Raises NoneLeft."""
+    entries: dict[str, Entry] = {}
+    reasons: dict[str, str] = {}
+    for kind in how.kinds:
+        name, entry = _entry(kind, found, on, how, _named(kind, tell, reasons))
+        if entry is not None:
+            entries[name] = entry
+            tell(f"{name}: " + ", ".join(f"{f} {entry.metrics[f]:.4f}" for f in SHOWN if f in entry.metrics))
+    if not entries:
+        raise NoneLeft("; ".join(f"{kind}: {why}" for kind, why in reasons.items()))
+    return entries
+
+
+def _named(kind: str, tell: Tell, reasons: dict[str, str]) -> Callable[[str], None]:
+    def out(why: str) -> None:
+        reasons[kind] = why
+        tell(f"{kind}: {why}")
+
+    return out
+
+
+def _entry(kind: str, found: Parts, on: Slice, how: Designs, tell: Tell) -> tuple[str, Entry | None]:
+    """With attention only where it earns its place: else the same ranker without it."""
+    try:
+        ranker = reloaded(fit(kind, found, kind, how, tell))
+        if kind == "attention":
+            earned, said = earns_attention(ranker, on)
+            tell(said)
+            if not earned:
+                tell("attention does not earn its place: the ranker without it is kept")
+                return _entry("multitask", found, on, replace(how, kinds=()), tell)
+        return kind, Entry(ranker, judge(ranker, on))
+    except (ValueError, BrokenArtifact) as e:
+        tell(f"left out, {e}")
+        return kind, None
+
+
+def winner(entries: Mapping[str, Entry], tell: Tell) -> str:
+    """The kind with the most NDCG; of equals the simplest. Says so where a baseline beats the neural one."""
+    best = max(entries, key=lambda kind: entries[kind].figure)
+    neural = next((k for k in NEURAL if k in entries), None)
+    if best not in NEURAL:
+        lost = f"above {neural}'s {entries[neural].figure:.4f}" if neural else "without a neural ranker beside it"
+        tell(f"the baseline {best} wins and is to serve: {FIGURE} {entries[best].figure:.4f}, {lost}")
+    return best
