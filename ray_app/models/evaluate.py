@@ -48,8 +48,8 @@ def variety(taken: Mapping[str, Sequence[str]], wanted: Wanted, lists: Lists, k:
     ids = sorted({*often, *(i for items in wanted.values() for i in items)}, key=_as_number)
     place = {i: n for n, i in enumerate(ids)}
     shown = np.zeros(len(ids))
-    for user, items in wanted.items():
-        if items:
+    for user, later in wanted.items():
+        if later:
             mine = set(taken.get(user, ()))
             for i in (i for i in {*lists.get(user, ())[:k]} - mine if i in place):
                 shown[place[i]] += 1
