@@ -27,9 +27,10 @@ DAY_S = 86_400.0
 
 
 def item_buckets(rows: NDArray[Any], buckets: int) -> NDArray[np.int64]:
-    """1 .. buckets - 1; 0 is the item that nobody knows. Multiplicative hashing (Knuth)."""
+    """1 .. buckets - 1; 0 is the item that nobody knows. Multiplicative hashing (Knuth): the upper bits of the product,
+    since its lower ones collide for rows that follow each other."""
     mixed = (rows.astype(np.uint64) * np.uint64(2654435761)) % np.uint64(1 << 32)
-    return (1 + mixed % np.uint64(buckets - 1)).astype(np.int64)
+    return (1 + ((mixed * np.uint64(buckets - 1)) >> np.uint64(32))).astype(np.int64)
 
 
 def visitor_bucket(name: str, buckets: int) -> int:
@@ -97,7 +98,8 @@ class MultiTask:
         return parts + self._attention(item, scene.visitor) if self.attends else parts
 
     def _attention(self, item: Matrix, visitor: Visitor) -> list[Matrix]:
-        """Each candidate's mean of the recent items and of what the visitor thought of them, weighed by kinship."""
+        """Each candidate's mean of the recent items and of what the visitor thought of them, weighed by kinship, and
+        how much kinship there is at all: what is left goes to nothing."""
         a = self._a
         recent = self._items(visitor.recent[:MOST_RECENT])
         taste = (visitor.weights[: len(recent)] - a["taste"][0]) / a["taste"][1]
@@ -106,7 +108,7 @@ class MultiTask:
         kin = np.exp(np.clip(kin - a["fade"] * age, -30.0, 30.0))
         share = kin / (kin.sum(axis=1, keepdims=True) + np.exp(np.clip(a["nothing"], -30.0, 30.0)))
         pooled = share @ recent
-        return [pooled, pooled * item, (share @ taste)[:, None]]
+        return [pooled, pooled * item, (share @ taste)[:, None], share.sum(axis=1, keepdims=True)]
 
     def _items(self, rows: NDArray[Any]) -> Matrix:
         at = item_buckets(rows, len(self._a["items"]))

@@ -121,12 +121,12 @@ def _parameters(fixed: State, how: Design) -> dict[str, Tensor]:
     wide, size = len(fixed["centre"]) + len(fixed["gaps"]), how.size
     found: dict[str, Tensor] = {}
     if size:
-        found["items"] = torch.randn(how.item_buckets, size, generator=made) * 0.05
+        found["items"] = torch.randn(how.item_buckets, size, generator=made) * 0.3
         found["users"] = torch.randn(how.user_buckets, size, generator=made) * 0.05
     if size and how.attention:
         found |= {"query": torch.eye(size) * 2.0, "key": torch.eye(size) * 2.0,
                   "fade": torch.tensor(0.1), "nothing": torch.tensor(0.0)}  # fmt: skip
-    width = wide + (0 if not size else 5 * size + 1 if how.attention else 3 * size)
+    width = wide + (0 if not size else 5 * size + 2 if how.attention else 3 * size)
     for k, hidden in enumerate(how.hidden):
         found[f"weight{k}"] = torch.randn(width, hidden, generator=made) * (2.0 / width) ** 0.5
         found[f"bias{k}"] = torch.zeros(hidden)
@@ -179,7 +179,7 @@ def _forward(p: Mapping[str, Tensor], b: Mapping[str, Tensor], how: Design, lear
             kin = kin * b["is_recent"][:, None, :]
             share = kin / (kin.sum(dim=2, keepdim=True) + torch.exp(torch.clamp(p["nothing"], -30.0, 30.0)))
             pooled = share @ recent
-            parts += [pooled, pooled * item, share @ b["taste"][:, :, None]]
+            parts += [pooled, pooled * item, share @ b["taste"][:, :, None], share.sum(dim=2, keepdim=True)]
         x = torch.cat(parts, dim=2)
     for k in range(len(how.hidden)):
         x = torch.relu(x @ p[f"weight{k}"] + p[f"bias{k}"])

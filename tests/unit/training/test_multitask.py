@@ -161,3 +161,11 @@ def test_there_is_nothing_to_learn_where_all_are_alike(value: float) -> None:
         fit(grouped(scenes, [np.full_like(one, value) for one in labels]), None, SMALL)
     with pytest.raises(ValueError, match="of 0 candidates"):
         fit(grouped([], []), None, SMALL)
+
+
+@pytest.mark.parametrize(("items", "buckets"), [(40, 256), (3600, 1 << 14), (10_000, 1 << 14), (100_000, 1 << 17)])
+def test_items_are_spread_over_the_buckets(items: int, buckets: int) -> None:
+    at = item_buckets(np.arange(items), buckets)
+    assert at.min() >= 1
+    assert at.max() < buckets
+    assert len(set(at.tolist())) > 0.65 * items
