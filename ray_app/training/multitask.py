@@ -264,3 +264,15 @@ def _restore(state: State, p: Mapping[str, Tensor], optimizer: Any, best: dict[s
             optimizer.state[one] = {k: torch.from_numpy(np.array(state[f"{k}.{name}"])) for k in parts}
     best.update({k.removeprefix("best."): v for k, v in state.items() if k.startswith("best.")})
     return int(state["epoch"])
+
+
+def predict(arrays: State, data: Groups, how: Design) -> NDArray[Any]:
+    """float32 [places]: logits of a click of every real place, for many requests at once; models.multitask's own."""
+    import torch
+
+    p = {k: torch.from_numpy(np.array(v)) for k, v in arrays.items()}
+    inputs, found = _inputs(data, arrays), []
+    with torch.no_grad():
+        for part in torch.split(torch.arange(len(data)), 1024):
+            found.append(_forward(p, {k: v[part] for k, v in inputs.items()}, how, False)[..., 0].numpy())
+    return np.concatenate(found)[data.there]

@@ -188,6 +188,6 @@ async def test_training_sees_what_serving_sees_at_the_same_moment(redis: Redis, 
         found = recall(visitor, SCENARIO, trained, allowed, moment, Budget(clock, 1.0))
         assert found.rows.tolist() == e.candidates.rows.tolist()
         seen = view(visitor, found.rows, found.found, found.scores, moment)
-        assert {n for k, n in enumerate(NAMES) if not np.allclose(seen[:, k], e.features[:, k], atol=1e-5)} == set()
+        assert {n for k, n in enumerate(NAMES) if not np.array_equal(seen[:, k], e.features[:, k])} == set()
         compared += 1
     assert compared > 10
