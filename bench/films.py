@@ -1,0 +1,150 @@
+"""Films end to end on ml-latest-small, through the code that serves: the last 20% of each user are the test, a rating
+of 4 or more is a like, every film not yet rated is a candidate.
+
+The clock of each user is moved so that the own cut of each lies at one moment; from there on it is a shop like any
+other. Variants and rankers are chosen and learned on the last 20%, 30% and 40% of the training part alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bench.accuracy import Lists, _names, check_evaluator, ranked_lists
+from ray_app.catalog.changes import Change
+from ray_app.catalog.item import parse
+from ray_app.catalog.pinned import Pinned
+from ray_app.catalog.scenario import HOME, Channel
+from ray_app.catalog.shelf import Shelf
+from ray_app.events.schema import item_to_dict
+from ray_app.features.content import space_of
+from ray_app.models.evaluate import evaluate
+from ray_app.models.itemcf import Fit, ItemCF
+from ray_app.models.text import TextEmbedder
+from ray_app.registry.watch import ITEM_CF, Models
+from ray_app.training.contest import hold, winner
+from ray_app.training.dataset import Past, examples, past
+from ray_app.training.history import History, from_columns
+from ray_app.training.judge import Slice
+from ray_app.training.multitask import Design
+from ray_app.training.rankers import Designs, fit, parts
+
+FOLDER = Path(__file__).parents[2] / "shared" / "data" / "ml-latest-small"
+CUT, EVER = 1_500_000_000_000, 1 << 60  # the moment of every cut, and beyond every test
+SHARE, LIKED, K = 0.8, 4.0, 20
+INNER = (0.8, 0.7, 0.6)  # of the training part: the first judges, the others teach
+VARIANTS = tuple(
+    Fit(neighbours=n, half_life_s=days * 86400.0, source_norm=norm)
+    for n in (100, 300) for days in (90, 1e6) for norm in (0.4, 0.5, 0.6)
+)  # fmt: skip
+SCENARIO = replace(HOME, candidates=400, diversity=0.0, category_share=1.0, channels={
+    "item_cf": Channel(1.0, 300), "content": Channel(0.1, 100), "hot": Channel(0.1, 100),
+})  # fmt: skip
+FLOORS = {"item_cf": 0.145, "end to end": 0.155}
+
+
+def ratings() -> pd.DataFrame:
+    """visitor, item_id, type (liked or refused), occurred_at (s), place: which share of the user's own came before."""
+    found = pd.read_csv(FOLDER / "ratings.csv").sort_values(["userId", "timestamp", "movieId"], kind="stable")
+    of_user = found.groupby("userId")["userId"]
+    return pd.DataFrame({
+        "visitor": "u:" + found["userId"].astype(str), "item_id": found["movieId"].astype(str),
+        "type": np.where(found["rating"] >= LIKED, "purchase", "hide"), "occurred_at": found["timestamp"],
+        "place": of_user.cumcount() / of_user.transform("size"),
+    })  # fmt: skip
+
+
+def moved(found: pd.DataFrame, share: float, pinned: Pinned) -> History:
+    """With every user's clock so that what comes at or after `share` of the own ratings comes at or after CUT."""
+    later = found[found["place"] >= share].groupby("visitor")["occurred_at"].min().rename("cut")
+    whole = found.join(later, on="visitor").dropna(subset="cut")
+    ahead = (whole["place"] >= share).astype(np.int64)  # of what has the time of the cut, the part before it stays so
+    whole["occurred_at"] = CUT + ((whole["occurred_at"] - whole["cut"]) * 1000).astype(np.int64) - (1 - ahead)
+    whole = whole.sort_values("occurred_at", kind="stable")
+    return from_columns({name: whole[name].to_numpy() for name in whole.columns}, pinned.rows, pinned.n)
+
+
+def shelf() -> tuple[Pinned, TextEmbedder]:
+    films = pd.read_csv(FOLDER / "movies.csv", dtype=str)
+    items = [
+        parse({"item_id": id, "title": title, "category": genres.split("|")[0], "tags": genres.split("|"),
+               "published_at": 1}, "bench", CUT)
+        for id, title, genres in zip(films.movieId, films.title, films.genres, strict=True)
+    ]  # fmt: skip
+    made, embedder = Shelf(len(items)), TextEmbedder.fit([f"{i.title} {' '.join(i.tags)}" for i in items])
+    space = space_of(embedder)
+    assert space is not None
+    made.apply([Change(i.id, k, i.version, item_to_dict(i)) for k, i in enumerate(items)])
+    made.replace_vectors(embedder.version, np.arange(len(items), dtype=np.int32), space.embed(items))
+    return made.pin(), embedder
+
+
+def state_of(history: History, pinned: Pinned, models: Models, how: Fit) -> Past:
+    found = past(history, pinned, CUT, EVER, models)
+    trained = {ITEM_CF: ItemCF.fit(history.before(CUT).events, CUT, how)}
+    return replace(found, models=replace(found.models, recallers=trained))
+
+
+def channel_recall(state: Past) -> float:
+    lists = {}
+    for user in state.wanted:
+        fresh = state.known.copy()
+        fresh[state.visitors[user].seen] = False
+        rows = state.models.recallers[ITEM_CF].recommend(state.visitors[user], K, fresh).rows
+        lists[str(user)] = [str(r) for r in rows]
+    return evaluate(_names(state), lists, K)[f"recall@{K}"]
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=3)
+    args = parser.parse_args()
+    began, found = time.monotonic(), ratings()
+    pinned, embedder = shelf()
+    learned = found[found["place"] < SHARE].copy()
+    learned["place"] /= SHARE
+    inner = {share: moved(learned, share, pinned) for share in INNER}
+    models = Models(embedder)
+    figures = {how: channel_recall(state_of(inner[INNER[0]], pinned, models, how)) for how in VARIANTS}
+    how = max(figures, key=lambda v: figures[v])
+    say(f"item_cf on the training part: {how} {figures[how]:.4f}")
+    states = {share: state_of(history, pinned, models, how) for share, history in inner.items()}
+    slices = {share: list(examples(state, SCENARIO)) for share, state in states.items()}
+    outer = state_of(moved(found, SHARE, pinned), pinned, models, how)
+    names = inner[INNER[0]].visitors
+    ends: list[float] = []
+    for seed in range(1, args.seeds + 1):
+        designs = Designs(neural=Design(seed=seed))
+        entries = hold(parts([e for s in INNER[1:] for e in slices[s]], names),
+                       Slice(slices[INNER[0]], states[INNER[0]], SCENARIO.score), designs, say)  # fmt: skip
+        kind = winner(entries, say)
+        ranker = fit(kind, parts([e for s in INNER for e in slices[s]], names), kind, designs, lambda line: None)
+        lists = ranked_lists(outer, replace(outer.models, ranker=ranker), SCENARIO)
+        ends.append(_report(seed, kind, outer, lists))
+    print(json.dumps({"users": len(outer.wanted), "end to end": float(np.mean(ends)), "floors": FLOORS,
+                      "seconds": round(time.monotonic() - began)}))  # fmt: skip
+
+
+def _report(seed: int, kind: str, state: Past, lists: Lists) -> float:
+    found = {name: round(evaluate(_names(state), of, K)[f"recall@{K}"], 4) for name, of in lists.items()}
+    tool = FOLDER.parents[1] / "tools" / "eval_topn.py"
+    print(
+        json.dumps({"seed": seed, "ranker": kind, **found, "evaluator": check_evaluator(state, lists, tool)}),
+        flush=True,
+    )
+    return evaluate(_names(state), lists["end to end"], K)[f"recall@{K}"]
+
+
+if __name__ == "__main__":
+    main()
