@@ -62,7 +62,9 @@ def ratings() -> pd.DataFrame:
 
 
 def moved(found: pd.DataFrame, share: float, pinned: Pinned) -> History:
-    """With every user's clock so that what comes at or after `share` of the own ratings comes at or after CUT."""
+    """With every user's clock so that the fifth of the own ratings from `share` on begins at CUT; what comes after that
+    fifth is left out."""
+    found = found[found["place"] < share + 1 - SHARE]
     later = found[found["place"] >= share].groupby("visitor")["occurred_at"].min().rename("cut")
     whole = found.join(later, on="visitor").dropna(subset="cut")
     ahead = (whole["place"] >= share).astype(np.int64)  # of what has the time of the cut, the part before it stays so

@@ -9,7 +9,7 @@ tasks/       work not lost: the seat of the scheduler
 catalog/     what there is: tenant, item, user, scenario, rows, changes, shelf
 access/      who may: API keys
 features/    what it means: hot, profile, and the view of training and serving
-models/      what we believe: text, item CF, ranker, diversity, evaluation
+models/      what we believe: text, item CF, rankers, diversity, evaluation
 registry/    which is live: versions of trained artifacts
 recommend/   the answer: recall, rank, rerank, fallback
 analytics/   what it added up to: realtime counts, training examples

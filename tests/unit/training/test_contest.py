@@ -7,10 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ray_app.catalog.expression import TASKS
 from ray_app.errors import BrokenArtifact
 from ray_app.features.view import NAMES, Moment
-from ray_app.models.base import Ranker, Scene
+from ray_app.models.base import Ranker
 from ray_app.models.listwise import Listwise
 from ray_app.recommend.recall import Candidates
 from ray_app.registry.watch import Models
@@ -20,7 +19,7 @@ from ray_app.training.dataset import Example, Past
 from ray_app.training.judge import Slice, earns_attention, judge
 from ray_app.training.listwise import Network
 from ray_app.training.multitask import Design
-from ray_app.training.rankers import FITTERS, Designs, Parts, fit, parts, reloaded
+from ray_app.training.rankers import Designs, Parts, fit, parts, reloaded
 from ray_app.training.trees import Forest
 from ray_app.types import Visitor
 from tests.unit.make import item, moment, shelf
@@ -65,26 +64,6 @@ def learned(by_history: bool = True) -> Parts:
 @pytest.fixture(scope="module")
 def by_history() -> Parts:
     return learned()
-
-
-@pytest.mark.parametrize("kind", FITTERS)
-async def test_every_kind_predicts_calibrated_clicks_and_comes_back_the_same(kind: str, by_history: Parts) -> None:
-    ranker = fit(kind, by_history, "v", DESIGNS, lambda line: None)
-    assert ranker.kind == kind
-    again, found = reloaded(ranker), []
-    for e in judged().examples:
-        predicted = again.predict(e.scene)
-        assert (predicted.shape, predicted.dtype) == ((12, len(TASKS)), np.float32)
-        assert np.array_equal(predicted, ranker.predict(e.scene))
-        found.append(predicted[:, 0])
-    assert np.concatenate(found).sum() / sum(e.taken.sum() for e in judged().examples) == pytest.approx(1, abs=0.15)
-
-
-@pytest.mark.parametrize("kind", FITTERS)
-def test_no_candidates_and_missing_features_are_no_error(kind: str, by_history: Parts) -> None:
-    ranker, scene = fit(kind, by_history, "v", DESIGNS, lambda line: None), judged().examples[0].scene
-    assert ranker.predict(Scene(scene.features[:0], scene.rows[:0], scene.visitor)).shape == (0, len(TASKS))
-    assert np.isfinite(ranker.predict(Scene(np.full_like(scene.features, np.nan), scene.rows, scene.visitor))).all()
 
 
 def test_attention_that_understands_the_history_wins_and_says_what_it_costs_to_lose_it(by_history: Parts) -> None:
