@@ -33,17 +33,16 @@ from ray_app.training.contest import hold, winner
 from ray_app.training.dataset import Past, examples, past
 from ray_app.training.history import History, from_columns
 from ray_app.training.judge import Slice
+from ray_app.training.listwise import Network
 from ray_app.training.multitask import Design
 from ray_app.training.rankers import Designs, fit, parts
+from ray_app.training.trees import Forest
 
 FOLDER = Path(__file__).parents[2] / "shared" / "data" / "ml-latest-small"
 CUT, EVER = 1_500_000_000_000, 1 << 60  # the moment of every cut, and beyond every test
 SHARE, LIKED, K = 0.8, 4.0, 20
 INNER = (0.8, 0.7, 0.6)  # of the training part: the first judges, the others teach
-VARIANTS = tuple(
-    Fit(neighbours=n, half_life_s=days * 86400.0, source_norm=norm)
-    for n in (100, 300) for days in (90, 1e6) for norm in (0.4, 0.5, 0.6)
-)  # fmt: skip
+VARIANTS = tuple(Fit(300, days * 86400.0, norm) for days in (90, 1e6) for norm in (0.5, 0.6, 0.7))
 SCENARIO = replace(HOME, candidates=400, diversity=0.0, category_share=1.0, channels={
     "item_cf": Channel(1.0, 300), "content": Channel(0.1, 100), "hot": Channel(0.1, 100),
 })  # fmt: skip
@@ -127,7 +126,7 @@ def main() -> None:
     names = inner[INNER[0]].visitors
     ends: list[float] = []
     for seed in range(1, args.seeds + 1):
-        designs = Designs(neural=Design(seed=seed))
+        designs = Designs(network=Network(seed=seed), neural=Design(seed=seed), forest=Forest(seed=seed))
         entries = hold(parts([e for s in INNER[1:] for e in slices[s]], names),
                        Slice(slices[INNER[0]], states[INNER[0]], SCENARIO.score), designs, say)  # fmt: skip
         kind = winner(entries, say)

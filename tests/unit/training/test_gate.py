@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from ray_app.catalog.pinned import Pinned
+from ray_app.catalog.scenario import HOME, Channel
 from ray_app.clock import FixedClock
 from ray_app.config import Settings, load
 from ray_app.events.schema import item_to_dict
@@ -130,6 +131,27 @@ def test_a_live_version_that_saw_the_slice_is_the_bar_by_its_own_figure(known: H
     assert fit_ranker(known, pinned, models, LEARNING, before=version(seen, own)).metrics == live.metrics
     found = refused(known, pinned, LEARNING, models, version(seen, own / 0.8 + 0.01))
     assert f"is below the live version's bar {0.8 * (own / 0.8 + 0.01):.4f}" in str(found)
+
+
+def test_a_live_version_of_another_view_is_the_bar_by_its_own_figure(known: History, pinned: Pinned) -> None:
+    live = fit_ranker(known, pinned, Models(), LEARNING)
+    own = live.metrics[f"ndcg@{K}"]
+    other = Version(RANKER, "1", 0, {}, metrics={f"ndcg@{K}": own}, about={"until": 0, "features": ["price"]})
+    assert fit_ranker(known, pinned, NONE, LEARNING, before=other).metrics == live.metrics
+    found = refused(known, pinned, LEARNING, NONE, replace(other, metrics={f"ndcg@{K}": own / 0.8 + 0.01}))
+    assert "is below the live version's bar" in str(found)
+
+
+def test_lists_with_nothing_that_was_taken_are_refused(known: History, pinned: Pinned) -> None:
+    """What was bought is seen, so that buying again finds nothing new."""
+    nothing = replace(HOME, channels={"buy_again": Channel(1.0, 50)})
+    found = refused(known, pinned, replace(LEARNING, scenario=nothing))
+    assert "is 0: no list has anything that was taken later" in str(found) or "nothing to learn" in str(found)
+
+
+def test_without_one_ranker_that_can_be_fitted_the_reasons_are_named(known: History, pinned: Pinned) -> None:
+    broken = How(designs=Designs(("listwise",), Network((), epochs=20, learning_rate=float("inf"))))
+    assert "listwise: left out, ranker listwise" in str(refused(known, pinned, broken))
 
 
 @pytest.mark.parametrize("events", [0, 1, 200])
