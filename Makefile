@@ -39,6 +39,8 @@ soak: $(READY)  ## the crash and story suites at full size
 
 bench: $(READY)
 	python -m bench.accuracy
+	python -m bench.films
+	python -m bench.ctr
 	python -m bench.imports
 	python -m bench.freshness
 	python -m bench.serve
