@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,8 +46,8 @@ class Trees:
             return np.zeros(0, np.float32)
         return np.asarray(self._boosters[task].predict(features, raw_score=True, num_threads=1), np.float32)
 
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        texts = {task: np.frombuffer(b.model_to_string().encode(), np.uint8) for task, b in self._boosters.items()}
+    def arrays(self) -> dict[str, NDArray[Any] | bytes]:
+        texts = {f"{task}.txt": b.model_to_string().encode() for task, b in self._boosters.items()}
         return {**texts, "calibration": self.calibration}
 
     @classmethod
@@ -54,6 +55,7 @@ class Trees:
         """Raises BrokenArtifact where the package is missing, and for a text that LightGBM does not read."""
         from ray_app.errors import BrokenArtifact
 
+        found: Mapping[str, Any] = arrays
         try:
             from lightgbm import Booster
             from lightgbm.basic import LightGBMError
@@ -62,9 +64,14 @@ class Trees:
                 f"ranker {version} needs LightGBM, which is not installed. Install it: pip install 'lemo[trees]'"
             ) from None
         try:
-            boosters = {t: Booster(model_str=bytes(arrays[t]).decode()) for t in TASKS if t in arrays}
+            boosters = {t: Booster(model_str=_text(found[f"{t}.txt"])) for t in TASKS if f"{t}.txt" in found}
         except (LightGBMError, UnicodeDecodeError) as e:
             raise BrokenArtifact(f"ranker {version}: LightGBM does not read it: {e}") from None
         if not all(b.num_feature() == len(names) for b in boosters.values()):
             raise BrokenArtifact(f"ranker {version}: its trees are not of {len(names)} features")
         return cls(version, boosters, arrays["calibration"])
+
+
+def _text(part: Path | bytes) -> str:
+    """As it was saved: a file of the registry, or what `arrays` gave."""
+    return part.decode() if isinstance(part, bytes) else part.read_text()

@@ -148,7 +148,7 @@ def _with(models: Models, version: Version, arrays: Mapping[str, object], name: 
     from ray_app.models.ranker import load
 
     about: Any = version.about
-    ranker = load(version.id, about["kind"], about["features"], NAMES, arrays)  # type: ignore[arg-type]
+    ranker = load(version.id, about.get("kind", ""), about.get("features", ()), NAMES, arrays)  # type: ignore[arg-type]
     if name == SHADOW:
         return replace(models, shadow=ranker, versions=versions)
     return replace(models, ranker=ranker, versions=versions)

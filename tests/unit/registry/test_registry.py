@@ -263,7 +263,7 @@ async def test_what_was_promoted_is_loaded_and_the_rest_stays(registry: Registry
 
 async def test_a_shadow_is_loaded_beside_and_goes_when_it_is_retired(registry: Registry, clock: FixedClock) -> None:
     watch = Live(registry)
-    ranker = await live(registry, RANKER, RANK.arrays(), features=list(NAMES))
+    ranker = await live(registry, RANKER, RANK.arrays(), kind="listwise", features=list(NAMES))
     clock.pass_s(1)
     made = await registry.register("t", RANKER, {**RANK.arrays(), "bias0": np.ones(1, np.float32)}, about=ranker.about)
     await registry.shadow("t", made)
