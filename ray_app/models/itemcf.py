@@ -1,45 +1,56 @@
-"""Item-to-item collaborative filtering from what the same visitors took.
+"""Item-to-item collaborative filtering from what the same visitors took, in several variants of one class.
 
-Cosine with an asymmetric norm (Deshpande and Karypis, "Item-based top-N recommendation algorithms", 2004), where a
-visitor's vote is shared among the items taken and fades with its age.
+`cosine`: with an asymmetric norm (Deshpande and Karypis, "Item-based top-N recommendation algorithms", 2004), where a
+visitor's vote is shared among the items taken. `iuf`: a visitor of many items says less (Breese et al., 1998).
+`rp3beta`: a random walk of three steps that popularity draws less (Paudel et al., 2017). `ease`: a linear model
+without the item itself (Steck, 2019), for catalogues of which a dense square can be inverted. In each a vote fades
+with its age.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ray_app.models.base import Arrays
-from ray_app.models.top import top
-from ray_app.types import Interactions, Mask, Rows, Scored, Scores, Visitor
+from ray_app.models.neighbours import Neighbours, best, nearest
+from ray_app.types import Interactions, Scores
 
-MOST_CELLS = 8_000_000  # of the dense block in which the best neighbours are picked: 64 MB
+MOST_DENSE = 8000  # rows of a catalogue for which EASE is fitted: a square of 256 MB
+LEAST = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """`source_norm`: the share of the norm that falls on the item owned; the rest falls on the neighbour."""
+    """`source_norm`: the share of the norm that falls on the item owned; the rest falls on the neighbour. `against`:
+    how much popularity speaks against a neighbour in rp3beta. `ridge`: of EASE."""
 
+    variant: str = "cosine"
     neighbours: int = 200
     half_life_s: float = 20 * 86400.0
     source_norm: float = 0.6
+    against: float = 0.3
+    ridge: float = 200.0
 
 
-class ItemCF:
-    """neighbours int32 [n, k], weights float32 [n, k], 0 where an item has fewer than k."""
+class ItemCF(Neighbours):
+    """`variant`: the name of how its neighbours were found."""
 
     name = "item_cf"
     memory_s = 60 * 86400.0
 
-    def __init__(self, neighbours: NDArray[np.int32], weights: Scores) -> None:
-        self._neighbours, self._weights = neighbours, weights
+    def __init__(self, neighbours: NDArray[np.int32], weights: Scores, variant: str = "cosine") -> None:
+        super().__init__(neighbours, weights)
+        self.variant = variant
 
     @classmethod
-    def fit(cls, history: Interactions, now: int, how: Fit = Fit()) -> ItemCF:
-        """Neighbours as of `now` (ms). Only the newest behaviour of a pair (user, item) counts."""
+    def fit(cls, history: Interactions, now: int, how: Fit = Fit()) -> Self:
+        """Neighbours as of `now` (ms). Of behaviours of a pair (user, item) all count, up to one of this moment."""
         import scipy.sparse as sp
 
         decay = np.sqrt(history.weights / 5.0) * np.exp2((history.at - now) / 1000.0 / how.half_life_s)
@@ -48,58 +59,75 @@ class ItemCF:
         votes.sum_duplicates()
         votes.data = np.minimum(votes.data, 1.0)
         votes.eliminate_zeros()  # what was refused
-        share = 1.0 / np.sqrt(np.maximum(np.asarray(votes.sum(axis=1)).ravel(), 1.0))
-        votes = (sp.diags(share) @ votes).tocsr()
-        size = np.asarray(votes.multiply(votes).sum(axis=0)).ravel()
-        return cls(*_nearest(votes, np.maximum(size, 1e-12), how))
-
-    def recommend(self, visitor: Visitor, n: int, allowed: Mask) -> Scored:
-        known = visitor.recent < len(self._neighbours)
-        recent = visitor.recent[known]
-        if not len(recent):
-            return Scored(self.name, np.zeros(0, np.int32), np.zeros(0, np.float32))
-        say = visitor.interest(self.memory_s)[known]
-        votes = self._weights.take(recent, axis=0) * say[:, None]
-        scores = np.bincount(self._neighbours.take(recent, axis=0).ravel(), votes.ravel(), minlength=len(allowed))
-        return Scored(self.name, *top(scores, n, allowed))
-
-    def nearest(self, rows: Rows, recent: Rows) -> list[int]:
-        """For each row the one of `recent` that is its best neighbour, -1 where none is among its neighbours."""
-        place = np.full(len(self._neighbours), -1, np.int64)
-        known = recent[recent < len(place)]
-        place[known] = known
-        inside = np.minimum(rows, len(place) - 1)
-        mine = np.where(self._weights[inside] > 0, place[self._neighbours[inside]], -1)
-        best = np.argmax(mine >= 0, axis=1)  # neighbours stand best first
-        found = mine[np.arange(len(rows)), best]
-        return [int(r) for r in np.where(rows < len(place), found, -1)]
-
-    def neighbours_of(self, row: int) -> tuple[Rows, Scores]:
-        keep = self._weights[row] > 0
-        return self._neighbours[row][keep], self._weights[row][keep]
+        return cls(*VARIANTS[how.variant](votes, how), how.variant)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        return {"neighbours": self._neighbours, "weights": self._weights}
+        return {**super().arrays(), "variant": np.array([self.variant])}
 
     @classmethod
-    def load(cls, arrays: Arrays) -> ItemCF:
-        return cls(arrays["neighbours"], arrays["weights"])
+    def load(cls, arrays: Arrays) -> Self:
+        return cls(arrays["neighbours"], arrays["weights"], str(arrays["variant"][0]))
 
 
-def _nearest(votes: Any, size: NDArray[np.float64], how: Fit) -> tuple[NDArray[np.int32], Scores]:
-    n = votes.shape[1]
-    k = min(how.neighbours, max(1, n - 1))
-    source, target = size**how.source_norm, size ** (1 - how.source_norm)
+Found = tuple[NDArray[np.int32], Scores]
+
+
+def _cosine(votes: Any, how: Fit) -> Found:
+    taken = np.asarray(votes.sum(axis=1)).ravel()
+    return _alike(votes, 1.0 / np.sqrt(np.maximum(taken, 1.0)), how)
+
+
+def _iuf(votes: Any, how: Fit) -> Found:
+    return _alike(votes, np.log1p(votes.shape[1] / np.maximum(np.diff(votes.indptr), 1)), how)
+
+
+def _alike(votes: Any, says: NDArray[np.float64], how: Fit) -> Found:
+    """Cosine of the columns, each visitor's row weighed by what it `says`."""
+    import scipy.sparse as sp
+
+    votes = (sp.diags(says) @ votes).tocsr()
+    size = np.maximum(np.asarray(votes.multiply(votes).sum(axis=0)).ravel(), LEAST)
+    return nearest(
+        votes.T.tocsr(), votes, size**how.source_norm, size ** (1 - how.source_norm), how.neighbours
+    )  # fmt: skip
+
+
+def _rp3beta(votes: Any, how: Fit) -> Found:
+    import scipy.sparse as sp
+
+    of_users = np.maximum(np.asarray(votes.sum(axis=1)).ravel(), LEAST)
+    of_items = np.maximum(np.asarray(votes.sum(axis=0)).ravel(), LEAST)
+    onward = (sp.diags(1.0 / of_users) @ votes).tocsr()
+    return nearest(votes.T.tocsr(), onward, of_items, of_items**how.against, how.neighbours)
+
+
+def _ease(votes: Any, how: Fit) -> Found:
+    """Over the items that somebody took: the others have no neighbours."""
+    from scipy.linalg import lapack
+
+    taken = np.flatnonzero(np.diff(votes.tocsc().indptr)).astype(np.int32)
+    n, k = votes.shape[1], min(how.neighbours, max(1, votes.shape[1] - 1))
     neighbours, weights = np.zeros((n, k), np.int32), np.zeros((n, k), np.float32)
-    by_item, step = votes.T.tocsr(), max(1, MOST_CELLS // max(1, n))
-    for first in range(0, n, step):
-        block = (by_item[first : first + step] @ votes).toarray()
-        own = np.arange(first, first + len(block))
-        block /= source[own][:, None] * target[None, :]
-        block[np.arange(len(block)), own] = 0.0
-        best = np.argpartition(-block, k - 1, axis=1)[:, :k]
-        found = np.take_along_axis(block, best, 1)
-        order = np.argsort(-found, axis=1, kind="stable")
-        neighbours[own] = np.take_along_axis(best, order, 1)
-        weights[own] = np.take_along_axis(found, order, 1)
+    if not len(taken):
+        return neighbours, weights
+    mine = votes[:, taken]
+    square = (mine.T @ mine).toarray().astype(np.float32)
+    square[np.diag_indices_from(square)] += how.ridge
+    factor, _ = lapack.spotrf(square, lower=1, overwrite_a=1)
+    inverse, _ = lapack.spotri(factor, lower=1, overwrite_c=1)
+    inverse = np.tril(inverse) + np.tril(inverse, -1).T
+    inverse /= -np.diag(inverse)[None, :]
+    few = min(k, max(1, len(taken) - 1))
+    found, weights[taken, :few] = best(inverse, np.arange(len(taken)), few)
+    neighbours[taken, :few] = taken[found]
     return neighbours, weights
+
+
+VARIANTS: Mapping[str, Callable[[Any, Fit], Found]] = MappingProxyType(
+    {"cosine": _cosine, "iuf": _iuf, "rp3beta": _rp3beta, "ease": _ease}
+)
+
+
+def variants(taken: int) -> tuple[str, ...]:
+    """Those with which a history can be fitted in which so many items were taken."""
+    return tuple(name for name in VARIANTS if name != "ease" or taken <= MOST_DENSE)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ray_app.types import Mask, Rows, Scores
+from ray_app.types import Mask, Rows, Scored, Scores
 
 
 def first(order: Rows, n: int, allowed: Mask) -> Rows:
@@ -31,3 +31,7 @@ def top(scores: NDArray[Any], n: int, allowed: Mask) -> tuple[Rows, Scores]:
         rows, found = rows[keep], found[keep]
     order = np.lexsort((rows, -found))
     return rows[order].astype(np.int32), found[order].astype(np.float32)
+
+
+def none(channel: str) -> Scored:
+    return Scored(channel, np.zeros(0, np.int32), np.zeros(0, np.float32))

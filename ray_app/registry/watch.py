@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,14 +15,22 @@ import numpy as np
 from ray_app.catalog.plane import Space
 from ray_app.errors import LemoError, Unavailable
 from ray_app.features.content import space_of
-from ray_app.models.base import Embedder, Ranker, Recaller
+from ray_app.models.base import Arrays, Embedder, Ranker, Recaller
+from ray_app.models.covisit import Covisit
+from ray_app.models.factors import Factors
+from ray_app.models.itemcf import ItemCF
+from ray_app.models.precomputed import Precomputed
+from ray_app.models.two_tower import TwoTower
 from ray_app.registry.registry import Registry
 from ray_app.registry.version import Version
 from ray_app.types import Matrix
 
 logger = logging.getLogger(__name__)
 POLL_S = 1.0
-EMBEDDER, ITEM_CF, RANKER = "embedder", "item_cf", "ranker"
+EMBEDDER, ITEM_CF, RANKER = "embedder", ItemCF.name, "ranker"
+RECALLERS: Mapping[str, type[Recaller]] = MappingProxyType(
+    {c.name: c for c in (ItemCF, Covisit, Factors, TwoTower, Precomputed)}
+)
 VECTORS = "vectors"  # the array of an embedder's version that has the catalogue as it was then
 
 
@@ -43,7 +52,7 @@ class Models:
 class Live:
     """`of` never waits. `refresh` loads what was promoted since; `follow` does so for ever."""
 
-    def __init__(self, registry: Registry, names: Iterable[str] = (EMBEDDER, ITEM_CF, RANKER)) -> None:
+    def __init__(self, registry: Registry, names: Iterable[str] = (EMBEDDER, RANKER, *RECALLERS)) -> None:
         self._registry, self._names = registry, frozenset(names)
         self._held: dict[str, Models] = {}
         self._refused: set[tuple[str, str, str]] = set()
@@ -99,32 +108,39 @@ class Live:
             await asyncio.sleep(POLL_S)
 
 
-def _with(models: Models, version: Version, arrays: Mapping[str, object]) -> Models:
+def _with(models: Models, version: Version, arrays: Arrays) -> Models:
     """Loads and warms up; the heavy imports happen here, off the event loop."""
-    versions = {**models.versions, version.name: version.id}
-    if version.name == EMBEDDER:
-        base: Any = arrays.get(VECTORS)
-        return replace(models, embedder=_embedder(version, arrays), base=base, versions=versions)
-    if version.name == ITEM_CF:
-        from ray_app.models.itemcf import ItemCF
-
-        found = ItemCF.load(arrays)  # type: ignore[arg-type]
-        return replace(models, recallers={**models.recallers, ITEM_CF: found}, versions=versions)
-    from ray_app.features.view import NAMES
-    from ray_app.models.ranker import DenseRanker
-
-    ranker = DenseRanker.load(version.id, version.about["features"], NAMES, arrays)  # type: ignore[arg-type]
-    ranker.score(np.zeros((1, len(NAMES)), np.float32))
-    return replace(models, ranker=ranker, versions=versions)
+    loaded = LOADERS[version.name](models, version, arrays)
+    return replace(loaded, versions={**models.versions, version.name: version.id})
 
 
-def _embedder(version: Version, arrays: Mapping[str, object]) -> Embedder:
+def _embedder(models: Models, version: Version, arrays: Arrays) -> Models:
+    base: Any = arrays.get(VECTORS)
     if version.about.get("kind") == "sentence":
         from ray_app.models.sentence import SentenceEmbedder
 
-        return SentenceEmbedder(Path(version.about["path"]))
+        return replace(models, embedder=SentenceEmbedder(Path(version.about["path"])), base=base)
     from ray_app.models.text import TextEmbedder
 
-    embedder = TextEmbedder.load(arrays)  # type: ignore[arg-type]
+    embedder = TextEmbedder.load(arrays)
     embedder.embed(["warm up"])
-    return embedder
+    return replace(models, embedder=embedder, base=base)
+
+
+def _recaller(models: Models, version: Version, arrays: Arrays) -> Models:
+    found = RECALLERS[version.name].load(arrays)
+    return replace(models, recallers={**models.recallers, version.name: found})
+
+
+def _ranker(models: Models, version: Version, arrays: Arrays) -> Models:
+    from ray_app.features.view import NAMES
+    from ray_app.models.ranker import DenseRanker
+
+    ranker = DenseRanker.load(version.id, version.about["features"], NAMES, arrays)
+    ranker.score(np.zeros((1, len(NAMES)), np.float32))
+    return replace(models, ranker=ranker)
+
+
+LOADERS: Mapping[str, Callable[[Models, Version, Arrays], Models]] = MappingProxyType(
+    {EMBEDDER: _embedder, RANKER: _ranker, **dict.fromkeys(RECALLERS, _recaller)}
+)

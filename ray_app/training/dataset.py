@@ -14,11 +14,11 @@ from ray_app.clock import FixedClock
 from ray_app.config import Features
 from ray_app.features.boards import board
 from ray_app.features.view import Moment, view
-from ray_app.models.itemcf import ItemCF
 from ray_app.recommend.budget import Budget
 from ray_app.recommend.recall import Candidates, recall
 from ray_app.registry.watch import ITEM_CF, Models
 from ray_app.training.history import History, visitors_at
+from ray_app.training.kinds import KINDS
 from ray_app.types import Mask, Matrix, Visitor
 
 FEATURES = Features()
@@ -48,6 +48,17 @@ class Example:
 def past(
     history: History, pinned: Pinned, at: int, until: int, models: Models | None = None, features: Features = FEATURES
 ) -> Past:
+    """`state_at` with every channel of `models` that learns, and item CF, fitted on what came before `at`."""
+    state = state_at(history, pinned, at, until, models, features)
+    before, known = history.before(at).events, {ITEM_CF: "cosine"}
+    known |= {name: model.variant for name, model in state.models.recallers.items() if name in KINDS}
+    found = {name: KINDS[name].fit(v, before, at, pinned) for name, v in known.items()} if len(before) else {}
+    return replace(state, models=replace(state.models, recallers=found))
+
+
+def state_at(
+    history: History, pinned: Pinned, at: int, until: int, models: Models | None = None, features: Features = FEATURES
+) -> Past:
     """The state at `at`, labelled with [at, until). Nothing that came after `at` is used but the labels.
 
     An item is known when it was published or taken before `at`. `features`: how serving adds the hot sums up.
@@ -58,11 +69,8 @@ def past(
     hot = board((e.rows, buckets, e.weights), at, pinned.n, features.hot_half_life_s)
     known = pinned.published_at < at
     known[e.rows] = True
-    models = models or Models()
-    if len(e):
-        models = replace(models, recallers={**models.recallers, ITEM_CF: ItemCF.fit(e, at)})
     visitors = visitors_at(before, at)
-    return Past(Moment(pinned, hot, at), models, known, visitors, _wanted(after, visitors, known))
+    return Past(Moment(pinned, hot, at), models or Models(), known, visitors, _wanted(after, visitors, known))
 
 
 def _wanted(after: History, visitors: dict[int, Visitor], known: Mask) -> dict[int, set[int]]:

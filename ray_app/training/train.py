@@ -90,7 +90,8 @@ def fit_ranker(
     if not len(events.events):
         raise Refused("there are no behaviours yet")
     label_days = how.label_days
-    kept = Models(live.embedder, live.recallers, None, live.versions)
+    asked = {name: r for name, r in live.recallers.items() if name in how.scenario.channels}
+    kept = Models(live.embedder, asked, None, live.versions)
     found: dict[int, Sequence[Example]] = {}
     state = None
     for cut, until in _slices(int(events.events.at[-1]) + 1, label_days):

@@ -14,7 +14,7 @@ from ray_app.recommend.recall import Candidates
 from ray_app.training.dataset import Example
 from ray_app.training.fit import Network, fit
 from ray_app.types import Interactions, Matrix, Scores
-from tests.unit.make import NOW, interactions, visitor
+from tests.unit.make import NOW, interactions, pinned, visitor
 
 EVEN = Fit(half_life_s=1e12, source_norm=0.5)
 
@@ -58,7 +58,7 @@ def test_a_recommendation_adds_up_what_each_recent_item_says() -> None:
     neighbours = np.array([[2, 3], [2, 4], [0, 1], [0, 1], [0, 1]], np.int32)
     weights = np.array([[0.4, 0.5], [0.4, 0.3], [0, 0], [0, 0], [0, 0]], np.float32)
     who = visitor([0, 1], ages_s=np.zeros(2, np.float32))
-    found = ItemCF(neighbours, weights).recommend(who, 10, np.ones(5, np.bool_))
+    found = ItemCF(neighbours, weights).recommend(who, 10, np.ones(5, np.bool_), pinned(5))
     assert found.rows.tolist() == [2, 3, 4]
     assert found.scores == pytest.approx([0.8, 0.5, 0.3])
 
@@ -74,7 +74,7 @@ def test_a_catalogue_larger_than_one_block_has_the_same_neighbours(monkeypatch: 
     drawn = np.random.default_rng(3)
     some = [(int(u), int(r), int(a)) for u, r, a in drawn.integers(0, (40, 30, 60), (400, 3))]
     whole = ItemCF.fit(interactions(some, 40, 30), NOW, Fit(neighbours=5))
-    monkeypatch.setattr("ray_app.models.itemcf.MOST_CELLS", 30 * 7)
+    monkeypatch.setattr("ray_app.models.neighbours.MOST_CELLS", 30 * 7)
     parts = ItemCF.fit(interactions(some, 40, 30), NOW, Fit(neighbours=5))
     assert np.array_equal(whole.arrays()["weights"], parts.arrays()["weights"])
 
@@ -120,7 +120,7 @@ def test_the_ranker_in_numpy_is_the_one_in_torch(hidden: tuple[int, ...]) -> Non
 
 def test_a_fit_finds_what_decides_and_is_the_same_each_time() -> None:
     how = Network((), epochs=30, learning_rate=3e-2)
-    first, second = fit(examples(300), "v", how), fit(examples(300), "v", how)
+    first, second = fit(examples(600), "v", how), fit(examples(600), "v", how)
     for e in examples(5, seed=9):
         assert np.array_equal(first.score(e.features), second.score(e.features))
     right = [np.argmax(first.score(e.features)) == np.argmax(e.taken) for e in examples(100, seed=9)]
