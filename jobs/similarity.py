@@ -1,4 +1,4 @@
-"""Item-to-item neighbours. ray job submit -- python jobs/similarity.py --tenant demo"""
+"""Item-to-item neighbours, as the scenarios name them. ray job submit -- python jobs/similarity.py --tenant demo"""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from ray_app.wiring import open_world
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tenant", default="demo")
+    parser.add_argument("--channel", action="append", help="item_cf or covisit; what the scenarios name if not given")
     args = parser.parse_args()
-    from ray_app.training.similarity import similarity
+    from ray_app.training.recallers import named
+    from ray_app.training.similarity import CHANNELS, similarity
 
     os.nice(10)
     async with open_world() as world:
-        print(await similarity(world, args.tenant, lambda line: print(line, flush=True)), flush=True)
+        for channel in args.channel or await named(world, args.tenant, CHANNELS):
+            print(await similarity(world, args.tenant, lambda line: print(line, flush=True), channel), flush=True)
 
 
 if __name__ == "__main__":

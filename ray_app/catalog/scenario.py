@@ -70,6 +70,7 @@ HOME = Scenario(
     "Recommended for you",
     {
         "item_cf": Channel(1.0, 150),
+        "factors": Channel(1.0, 150),
         "content": Channel(1.0, 150),
         "hot": Channel(0.5, 150),
         "hot_category": Channel(0.2, 50),

@@ -130,7 +130,7 @@ def recommend(
 
 
 @jobs.command("run")
-def job_run(name: Annotated[str, typer.Argument(help="similarity, embed, train")], tenant: Tenant = "demo") -> None:
+def job_run(name: Annotated[str, typer.Argument(help="a script of jobs")], tenant: Tenant = "demo") -> None:
     """Run jobs/NAME.py on the cluster and follow its log."""
     if not (launch.ROOT / "jobs" / f"{name}.py").exists():
         known = ", ".join(sorted(p.stem for p in (launch.ROOT / "jobs").glob("*.py")))

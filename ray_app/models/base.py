@@ -49,6 +49,10 @@ class Recaller(Protocol):
         """Nothing was learned: it would serve nobody."""
         ...
 
+    def prepared(self) -> Self:
+        """The same with what only a version that serves needs: an index, checked against brute force."""
+        ...
+
     def arrays(self) -> dict[str, NDArray[Any]]:
         """What `load` makes the same recaller of, to the bit."""
         ...

@@ -21,7 +21,7 @@ class Fit:
 
     gap_s: float = 1800.0
     half_life_s: float = 60 * 86400.0
-    against: float = 0.5
+    against: float = 0.3
     neighbours: int = 100
 
 

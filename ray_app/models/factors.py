@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from ray_app.catalog.pinned import Pinned
 from ray_app.models.base import Arrays
-from ray_app.models.top import none, top
+from ray_app.models.index import Search, build, built_of
+from ray_app.models.top import none, pick
+from ray_app.models.votes import votes
 from ray_app.types import Interactions, Mask, Matrix, Scored, Visitor
 
 MOST_CELLS = 4_000_000  # gathered at a time: 16 MB
@@ -50,14 +52,15 @@ class Factors:
 
     name = "factors"
 
-    def __init__(self, items: Matrix, how: Fit = Fit()) -> None:
+    def __init__(self, items: Matrix, how: Fit = Fit(), search: Search | None = None) -> None:
         self._items, self._how, self.variant = items, how, how.variant
+        self._search = search or Search(items)
         self._known = how.unseen * (items.T @ items)  # of every visitor's equations, before what he took
 
     @classmethod
     def fit(cls, history: Interactions, now: int, how: Fit = Fit()) -> Self:
         """As of `now` (ms). Only the strongest behaviour of a pair (user, item) counts, faded by its age."""
-        taken = confidence(history, now, how.half_life_s)
+        taken = votes(history, now, how.half_life_s)
         drawn = np.random.default_rng(how.seed)
         users = np.zeros((history.n_users, how.size), np.float32)
         items = drawn.normal(0.0, 0.1 / np.sqrt(how.size), (history.n_rows, how.size)).astype(np.float32)
@@ -72,9 +75,9 @@ class Factors:
         if not known.any():
             return none(self.name)
         say = visitor.interest(self._how.half_life_s)[known]
-        scores = np.zeros(len(allowed), np.float32)
-        scores[: len(self._items)] = self._items @ self.vector(visitor.recent[known], say)
-        return Scored(self.name, *top(scores, n, allowed))
+        who = self.vector(visitor.recent[known], say)
+        rows, likes = self._search.best(who, n, allowed[: len(self._items)])
+        return Scored(self.name, *pick(rows[likes > 0], likes[likes > 0], n))
 
     def vector(self, rows: NDArray[np.int32], say: NDArray[np.float32]) -> NDArray[np.float32]:
         """float32 [d]: the visitor who took `rows`, each weighing `say`, whether or not he was there at the fit."""
@@ -88,7 +91,11 @@ class Factors:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         numbers = [self._how.unseen, self._how.regularisation, self._how.frequency]
-        return {"items": self._items, "numbers": np.array(numbers), "variant": np.array([self.variant])}
+        of = {"items": self._items, "numbers": np.array(numbers), "variant": np.array([self.variant])}
+        return {**of, **self._search.arrays()}
+
+    def prepared(self) -> Self:
+        return type(self)(self._items, self._how, Search(self._items, build(self._items)))
 
     @classmethod
     def load(cls, arrays: Arrays) -> Self:
@@ -96,21 +103,7 @@ class Factors:
         unseen, regularisation, frequency = numbers
         how = Fit(items.shape[1], unseen=unseen, regularisation=regularisation, frequency=frequency,
                   variant=str(arrays["variant"][0]))  # fmt: skip
-        return cls(items, how)
-
-
-def confidence(history: Interactions, now: int, half_life_s: float) -> Any:
-    """Sparse float32 [users, rows]: the root of the weight, faded by age; of a repeated pair the strongest."""
-    import scipy.sparse as sp
-
-    say = np.sqrt(history.weights / 5.0) * np.exp2((history.at - now) / 1000.0 / half_life_s)
-    order = np.argsort(say, kind="stable")[::-1]
-    pairs = history.users[order].astype(np.int64) * max(1, history.n_rows) + history.rows[order]
-    _, first = np.unique(pairs, return_index=True)
-    keep = order[first]
-    keep = keep[say[keep] > 0]  # what was refused
-    shape = (history.n_users, history.n_rows)
-    return sp.csr_matrix((say[keep].astype(np.float32), (history.users[keep], history.rows[keep])), shape)
+        return cls(items, how, Search(items, built_of(arrays)))
 
 
 def _solved(taken: Any, others: Matrix, mine: Matrix, how: Fit) -> Matrix:

@@ -19,18 +19,20 @@ from numpy.typing import NDArray
 
 from ray_app.models.base import Arrays
 from ray_app.models.neighbours import Neighbours, best, nearest
+from ray_app.models.votes import votes
 from ray_app.types import Interactions, Scores
 
 MOST_DENSE = 8000  # rows of a catalogue for which EASE is fitted: a square of 256 MB
 LEAST = 1e-12
+USUAL = "cosine of weeks"
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """`source_norm`: the share of the norm that falls on the item owned; the rest falls on the neighbour. `against`:
-    how much popularity speaks against a neighbour in rp3beta. `ridge`: of EASE."""
+    """`form`: one of FORMS. `source_norm`: the share of the norm that falls on the item owned; the rest falls on the
+    neighbour. `against`: how much popularity speaks against a neighbour in rp3beta. `ridge`: of EASE."""
 
-    variant: str = "cosine"
+    form: str = "cosine"
     neighbours: int = 200
     half_life_s: float = 20 * 86400.0
     source_norm: float = 0.6
@@ -44,22 +46,15 @@ class ItemCF(Neighbours):
     name = "item_cf"
     memory_s = 60 * 86400.0
 
-    def __init__(self, neighbours: NDArray[np.int32], weights: Scores, variant: str = "cosine") -> None:
+    def __init__(self, neighbours: NDArray[np.int32], weights: Scores, variant: str = USUAL) -> None:
         super().__init__(neighbours, weights)
         self.variant = variant
 
     @classmethod
-    def fit(cls, history: Interactions, now: int, how: Fit = Fit()) -> Self:
-        """Neighbours as of `now` (ms). Of behaviours of a pair (user, item) all count, up to one of this moment."""
-        import scipy.sparse as sp
-
-        decay = np.sqrt(history.weights / 5.0) * np.exp2((history.at - now) / 1000.0 / how.half_life_s)
-        shape = (history.n_users, history.n_rows)
-        votes = sp.csr_matrix((decay, (history.users, history.rows)), shape)
-        votes.sum_duplicates()
-        votes.data = np.minimum(votes.data, 1.0)
-        votes.eliminate_zeros()  # what was refused
-        return cls(*VARIANTS[how.variant](votes, how), how.variant)
+    def fit(cls, history: Interactions, now: int, how: Fit = Fit(), variant: str = USUAL) -> Self:
+        """Neighbours as of `now` (ms). Only the strongest behaviour of a pair (user, item) counts."""
+        taken = votes(history, now, how.half_life_s).astype(np.float64)
+        return cls(*FORMS[how.form](taken, how), variant)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         return {**super().arrays(), "variant": np.array([self.variant])}
@@ -72,62 +67,69 @@ class ItemCF(Neighbours):
 Found = tuple[NDArray[np.int32], Scores]
 
 
-def _cosine(votes: Any, how: Fit) -> Found:
-    taken = np.asarray(votes.sum(axis=1)).ravel()
-    return _alike(votes, 1.0 / np.sqrt(np.maximum(taken, 1.0)), how)
+def _cosine(taken: Any, how: Fit) -> Found:
+    much = np.asarray(taken.sum(axis=1)).ravel()
+    return _alike(taken, 1.0 / np.sqrt(np.maximum(much, 1.0)), how)
 
 
-def _iuf(votes: Any, how: Fit) -> Found:
-    return _alike(votes, np.log1p(votes.shape[1] / np.maximum(np.diff(votes.indptr), 1)), how)
+def _iuf(taken: Any, how: Fit) -> Found:
+    return _alike(taken, np.log1p(taken.shape[1] / np.maximum(np.diff(taken.indptr), 1)), how)
 
 
-def _alike(votes: Any, says: NDArray[np.float64], how: Fit) -> Found:
+def _alike(taken: Any, says: NDArray[np.float64], how: Fit) -> Found:
     """Cosine of the columns, each visitor's row weighed by what it `says`."""
     import scipy.sparse as sp
 
-    votes = (sp.diags(says) @ votes).tocsr()
-    size = np.maximum(np.asarray(votes.multiply(votes).sum(axis=0)).ravel(), LEAST)
+    taken = (sp.diags(says) @ taken).tocsr()
+    size = np.maximum(np.asarray(taken.multiply(taken).sum(axis=0)).ravel(), LEAST)
     return nearest(
-        votes.T.tocsr(), votes, size**how.source_norm, size ** (1 - how.source_norm), how.neighbours
+        taken.T.tocsr(), taken, size**how.source_norm, size ** (1 - how.source_norm), how.neighbours
     )  # fmt: skip
 
 
-def _rp3beta(votes: Any, how: Fit) -> Found:
+def _rp3beta(taken: Any, how: Fit) -> Found:
     import scipy.sparse as sp
 
-    of_users = np.maximum(np.asarray(votes.sum(axis=1)).ravel(), LEAST)
-    of_items = np.maximum(np.asarray(votes.sum(axis=0)).ravel(), LEAST)
-    onward = (sp.diags(1.0 / of_users) @ votes).tocsr()
-    return nearest(votes.T.tocsr(), onward, of_items, of_items**how.against, how.neighbours)
+    of_users = np.maximum(np.asarray(taken.sum(axis=1)).ravel(), LEAST)
+    of_items = np.maximum(np.asarray(taken.sum(axis=0)).ravel(), LEAST)
+    onward = (sp.diags(1.0 / of_users) @ taken).tocsr()
+    return nearest(taken.T.tocsr(), onward, of_items, of_items**how.against, how.neighbours)
 
 
-def _ease(votes: Any, how: Fit) -> Found:
+def _ease(taken: Any, how: Fit) -> Found:
     """Over the items that somebody took: the others have no neighbours."""
     from scipy.linalg import lapack
 
-    taken = np.flatnonzero(np.diff(votes.tocsc().indptr)).astype(np.int32)
-    n, k = votes.shape[1], min(how.neighbours, max(1, votes.shape[1] - 1))
+    some = np.flatnonzero(np.diff(taken.tocsc().indptr)).astype(np.int32)
+    n, k = taken.shape[1], min(how.neighbours, max(1, taken.shape[1] - 1))
     neighbours, weights = np.zeros((n, k), np.int32), np.zeros((n, k), np.float32)
-    if not len(taken):
+    if not len(some):
         return neighbours, weights
-    mine = votes[:, taken]
+    mine = taken[:, some]
     square = (mine.T @ mine).toarray().astype(np.float32)
     square[np.diag_indices_from(square)] += how.ridge
     factor, _ = lapack.spotrf(square, lower=1, overwrite_a=1)
     inverse, _ = lapack.spotri(factor, lower=1, overwrite_c=1)
     inverse = np.tril(inverse) + np.tril(inverse, -1).T
     inverse /= -np.diag(inverse)[None, :]
-    few = min(k, max(1, len(taken) - 1))
-    found, weights[taken, :few] = best(inverse, np.arange(len(taken)), few)
-    neighbours[taken, :few] = taken[found]
+    few = min(k, max(1, len(some) - 1))
+    found, weights[some, :few] = best(inverse, np.arange(len(some)), few)
+    neighbours[some, :few] = some[found]
     return neighbours, weights
 
 
-VARIANTS: Mapping[str, Callable[[Any, Fit], Found]] = MappingProxyType(
+FORMS: Mapping[str, Callable[[Any, Fit], Found]] = MappingProxyType(
     {"cosine": _cosine, "iuf": _iuf, "rp3beta": _rp3beta, "ease": _ease}
+)
+VARIANTS: Mapping[str, Fit] = MappingProxyType(
+    {
+        f"{form} of {of}": Fit(form, half_life_s=half_life_s)
+        for form in FORMS
+        for of, half_life_s in (("weeks", 20 * 86400.0), ("years", 1e9))
+    }
 )
 
 
 def variants(taken: int) -> tuple[str, ...]:
     """Those with which a history can be fitted in which so many items were taken."""
-    return tuple(name for name in VARIANTS if name != "ease" or taken <= MOST_DENSE)
+    return tuple(name for name, how in VARIANTS.items() if how.form != "ease" or taken <= MOST_DENSE)

@@ -55,6 +55,9 @@ class Neighbours:
         """No item has any neighbour: nothing to serve."""
         return not self._weights.any()
 
+    def prepared(self) -> Self:
+        return self
+
     def arrays(self) -> dict[str, NDArray[Any]]:
         return {"neighbours": self._neighbours, "weights": self._weights}
 

@@ -48,6 +48,9 @@ class Precomputed:
     def empty(self) -> bool:
         return not self._scores.any()
 
+    def prepared(self) -> Self:
+        return self
+
     def arrays(self) -> dict[str, NDArray[Any]]:
         return {"visitors": self._visitors, "rows": self._rows, "scores": self._scores}
 

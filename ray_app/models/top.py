@@ -23,7 +23,11 @@ def top(scores: NDArray[Any], n: int, allowed: Mask) -> tuple[Rows, Scores]:
     scores and allowed have one length.
     """
     rows = np.flatnonzero((scores > 0) & allowed)
-    found = scores[rows]
+    return pick(rows, scores[rows], n)
+
+
+def pick(rows: NDArray[Any], found: NDArray[Any], n: int) -> tuple[Rows, Scores]:
+    """At most n of `rows`, those with the greatest `found`, best first; equal ones: the one that stands first."""
     if len(rows) > n:
         least = np.partition(found, len(found) - n)[len(found) - n]
         above, equal = np.flatnonzero(found > least), np.flatnonzero(found == least)

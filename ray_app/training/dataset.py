@@ -14,6 +14,7 @@ from ray_app.clock import FixedClock
 from ray_app.config import Features
 from ray_app.features.boards import board
 from ray_app.features.view import Moment, view
+from ray_app.models import itemcf
 from ray_app.recommend.budget import Budget
 from ray_app.recommend.recall import Candidates, recall
 from ray_app.registry.watch import ITEM_CF, Models
@@ -50,7 +51,7 @@ def past(
 ) -> Past:
     """`state_at` with every channel of `models` that learns, and item CF, fitted on what came before `at`."""
     state = state_at(history, pinned, at, until, models, features)
-    before, known = history.before(at).events, {ITEM_CF: "cosine"}
+    before, known = history.before(at).events, {ITEM_CF: itemcf.USUAL}
     known |= {name: model.variant for name, model in state.models.recallers.items() if name in KINDS}
     found = {name: KINDS[name].fit(v, before, at, pinned) for name, v in known.items()} if len(before) else {}
     return replace(state, models=replace(state.models, recallers=found))
@@ -70,10 +71,11 @@ def state_at(
     known = pinned.published_at < at
     known[e.rows] = True
     visitors = visitors_at(before, at)
-    return Past(Moment(pinned, hot, at), models or Models(), known, visitors, _wanted(after, visitors, known))
+    return Past(Moment(pinned, hot, at), models or Models(), known, visitors, wanted_after(after, visitors, known))
 
 
-def _wanted(after: History, visitors: dict[int, Visitor], known: Mask) -> dict[int, set[int]]:
+def wanted_after(after: History, visitors: dict[int, Visitor], known: Mask) -> dict[int, set[int]]:
+    """By user number what each visitor took anew of the known items."""
     taken: dict[int, set[int]] = defaultdict(set)
     e = after.events
     for user, row, weight in zip(e.users.tolist(), e.rows.tolist(), e.weights.tolist(), strict=True):

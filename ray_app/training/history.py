@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ray_app.features.hot import WEIGHTS
 from ray_app.features.profile import UNWANTED
-from ray_app.types import Interactions, Visitor
+from ray_app.types import Interactions, Mask, Visitor
 
 if TYPE_CHECKING:
     from ray_app.stores.olap import Olap
@@ -30,11 +30,17 @@ class History:
     events: Interactions
 
     def before(self, at: int) -> History:
-        return History(self.visitors, _cut(self.events, slice(0, int(np.searchsorted(self.events.at, at)))))
+        return self.part(slice(0, int(np.searchsorted(self.events.at, at))))
 
     def between(self, at: int, until: int) -> History:
         first, last = np.searchsorted(self.events.at, [at, until])
-        return History(self.visitors, _cut(self.events, slice(int(first), int(last))))
+        return self.part(slice(int(first), int(last)))
+
+    def part(self, keep: slice | Mask) -> History:
+        """The behaviours that a slice or a mask keeps, in their order."""
+        e = self.events
+        events = replace(e, users=e.users[keep], rows=e.rows[keep], at=e.at[keep], weights=e.weights[keep])
+        return History(self.visitors, events)
 
 
 async def read_history(olap: Olap, tenant: str, rows: Mapping[str, int], n_rows: int, before: int) -> History:
@@ -93,7 +99,3 @@ def _visitor(
         bought[recent].astype(np.float32),
         seen.astype(np.int32),
     )
-
-
-def _cut(e: Interactions, part: slice) -> Interactions:
-    return replace(e, users=e.users[part], rows=e.rows[part], at=e.at[part], weights=e.weights[part])

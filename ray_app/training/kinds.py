@@ -26,7 +26,7 @@ class Kind:
 
 
 def _item_cf(variant: str, history: Interactions, now: int, pinned: Pinned) -> Recaller:
-    return ItemCF.fit(history, now, itemcf.Fit(variant))
+    return ItemCF.fit(history, now, itemcf.VARIANTS[variant], variant)
 
 
 def _covisit(variant: str, history: Interactions, now: int, pinned: Pinned) -> Recaller:

@@ -3,37 +3,44 @@ fit on all that goes live."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from ray_app.catalog.pinned import Pinned
+from ray_app.catalog.scenario import Scenarios
+from ray_app.errors import InvalidField
 from ray_app.models.base import Recaller
 from ray_app.models.evaluate import evaluate
 from ray_app.registry.watch import Live
-from ray_app.training.dataset import Past, state_at
+from ray_app.training import slices
+from ray_app.training.dataset import Past
 from ray_app.training.history import History
 from ray_app.training.kinds import KINDS
 from ray_app.training.report import Report, Tell
+from ray_app.training.slices import Slice
 from ray_app.training.stores import Stores, catalogue, history, origin_of
 
 K = 20
-LATER_S = 14 * 86400  # the slice at the end that evaluates; the one before it chooses
 MOST_JUDGED = 4000  # visitors of a slice, evenly
 WORST = 0.7  # of the live version's own figure: a good one is not replaced by noise, a broken one never goes live
 
 
 async def learn(stores: Stores, tenant: str, name: str, tell: Tell) -> Report:
-    """Fit the channel `name` of KINDS and promote it, or say why not."""
+    """Fit the channel `name` and promote it, or say why not. Raises InvalidField for one that does not learn."""
+    if name not in KINDS:
+        raise InvalidField("channel", name, ", ".join(KINDS))
     origin = await origin_of(stores, tenant)
     pinned = await catalogue(stores, Live(stores.registry), tenant)
     events = await history(stores, tenant, pinned)
     tell(f"{len(events.events):,} behaviours of {len(events.visitors):,} visitors on {pinned.n:,} items")
     if not len(events.events):
         return Report(name, None, why="there are no behaviours yet")
-    variant = choose(name, events, pinned, tell)
-    metrics = measure(name, variant, events, pinned)
-    tell(f"{variant}, on the last {LATER_S // 86400} days: " + ", ".join(f"{k} {v:.4f}" for k, v in metrics.items()))
+    later = slices.last(events, pinned)
+    variant = choose(name, later.before if later else events, pinned, tell)
+    metrics = measure(name, variant, later) if later else {}
+    tell(f"{variant}, on what was taken later: " + ", ".join(f"{k} {v:.4f}" for k, v in metrics.items()))
     live = await stores.registry.live(tenant, name)
     best = live.metrics.get(f"recall@{K}", 0.0) if live else 0.0
     if metrics and metrics[f"recall@{K}"] < WORST * best:
@@ -43,37 +50,34 @@ async def learn(stores: Stores, tenant: str, name: str, tell: Tell) -> Report:
     if model.empty():
         return Report(name, None, metrics, "no two items have a visitor in common")
     about = {"variant": variant, "behaviours": len(events.events), "until": until, **origin}
-    version = await stores.registry.register(tenant, name, model.arrays(), metrics, about, pinned.n)
+    arrays = await asyncio.to_thread(lambda: model.prepared().arrays())
+    version = await stores.registry.register(tenant, name, arrays, metrics, about, pinned.n)
     await stores.registry.promote(tenant, version)
     return Report(name, version.id, metrics)
 
 
+async def named(stores: Stores, tenant: str, channels: Sequence[str]) -> list[str]:
+    """Those of `channels` that a scenario of the tenant names: only they are worth a fit."""
+    wanted = {c for s in await Scenarios(stores.documents, stores.clock).list(tenant) for c in s.channels}
+    return [c for c in channels if c in wanted]
+
+
 def choose(name: str, events: History, pinned: Pinned, tell: Tell) -> str:
-    """The variant with the most recall on the slice before the one that judges; the usual one where that is empty."""
-    usual, *others = KINDS[name].variants(len(np.unique(events.events.rows)))
-    if not others:
+    """The variant with the most recall on the last slice of `events`, which is not the one that judges it; the usual
+    one where nothing can be compared."""
+    usual, *others = KINDS[name].variants(len(np.unique(events.events.rows[events.events.weights > 0])))
+    later = slices.last(events, pinned) if others else None
+    if later is None:
         return usual
-    end = int(events.events.at[-1]) + 1 - LATER_S * 1000
-    figures: dict[str, float] = {}
-    for variant in (usual, *others):
-        found = measure(name, variant, events.before(end), pinned)
-        if not found:
-            return usual
-        figures[variant] = found[f"recall@{K}"]
-    tell(f"recall@{K} on the {LATER_S // 86400} days before: " + ", ".join(f"{v} {r:.4f}" for v, r in figures.items()))
+    figures = {variant: measure(name, variant, later)[f"recall@{K}"] for variant in (usual, *others)}
+    tell(f"recall@{K} on the slice before: " + ", ".join(f"{v} {r:.4f}" for v, r in figures.items()))
     return max(figures, key=lambda v: figures[v])
 
 
-def measure(name: str, variant: str, events: History, pinned: Pinned) -> dict[str, float]:
-    """Recall and others at 20 on new items of the last days; {} when nothing came before or after the cut."""
-    if not len(events.events):
-        return {}
-    last = int(events.events.at[-1])
-    cut = last - LATER_S * 1000
-    before, state = events.before(cut).events, state_at(events, pinned, cut, last + 1)
-    if not len(before) or not state.wanted:
-        return {}
-    return judge(KINDS[name].fit(variant, before, cut, pinned), state)
+def measure(name: str, variant: str, later: Slice) -> dict[str, float]:
+    """Recall and others at 20 on what was new to each visitor in a slice, of a fit on what came before it."""
+    moment = later.state.moment
+    return judge(KINDS[name].fit(variant, later.learned, moment.now, moment.pinned), later.state)
 
 
 def judge(model: Recaller, state: Past) -> dict[str, float]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ray_app.catalog.pinned import Pinned
+from ray_app.models.index import Search
 from ray_app.models.two_tower import TwoTower
 from ray_app.types import Interactions, Rows
 
@@ -27,9 +28,9 @@ class How:
     size: int = 64
     hidden: int = 128
     recent: int = 30
-    epochs: int = 4
+    epochs: int = 2
     most: int = 200_000
-    batch: int = 512
+    batch: int = 256
     uniform: int = 512
     learning_rate: float = 3e-3
     weight_decay: float = 1e-4
@@ -114,17 +115,22 @@ class _Towers:
         def made(rows: int, columns: int, spread: float) -> torch.Tensor:
             return torch.nn.Parameter(torch.randn(rows, columns) * spread)
 
+        self.like = torch.nn.Parameter(torch.ones(text))
         self.own, self.category = made(n, d, 0.05), made(len(pinned.categories), d, 0.05)
         self.text = made(text, d, 1.0 / size**0.5)
         self.hidden, self.bias = made(size, how.hidden, 1.0 / size**0.5), torch.nn.Parameter(torch.zeros(how.hidden))
         self.out = made(how.hidden, size, 0.1 / how.hidden**0.5)
 
     def parameters(self) -> list[Any]:
-        return [self.own, self.category, self.text, self.hidden, self.bias, self.out]
+        return [self.own, self.category, self.text, self.like, self.hidden, self.bias, self.out]
 
     def items(self, rows: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
-        """[k, d]; own [k, 1] is 0 for those whose own vector is left out."""
-        return self.own[rows] * own + self.category[self._category[rows]] + self._text[rows] @ self.text
+        """[k, s + t + 1]; own [k, 1] is 0 for those whose own vector is left out."""
+        import torch
+
+        text = self._text[rows]
+        learned = self.own[rows] * own + self.category[self._category[rows]] + text @ self.text
+        return torch.cat([learned[:, :-1], text * self.like, learned[:, -1:]], dim=1)
 
     def loss(self, found: Examples, part: NDArray[np.int64], often: torch.Tensor, drawn: np.random.Generator) -> Any:
         import torch
@@ -138,7 +144,9 @@ class _Towers:
         recent = every[place[len(wanted) :]].view(len(part), how.recent, -1)[..., :-1]
         say = torch.from_numpy(found.say[part])
         mean = (say.unsqueeze(1) @ recent).squeeze(1) / (1.0 + say.sum(1, keepdim=True))
-        visitor = mean + torch.relu(mean @ self.hidden + self.bias) @ self.out
+        first = mean[:, : how.size]
+        first = first + torch.relu(first @ self.hidden + self.bias) @ self.out
+        visitor = torch.cat([first, mean[:, how.size :]], dim=1)
         items = every[place[: len(wanted)]]
         likes = visitor @ items[:, :-1].T + items[:, -1]
         share = len(part) / len(wanted)
@@ -153,10 +161,13 @@ class _Towers:
 
         with torch.no_grad():
             items = self.items(torch.arange(len(self._known)), self._known) * float(learned)
-        parts = {"items": items, "text": self.text, "category": self.category, "hidden": self.hidden,
+        parts = {"items": items, "like": self.like, "text": self.text, "category": self.category, "hidden": self.hidden,
                  "hidden_bias": self.bias, "out": self.out}  # fmt: skip
         arrays: dict[str, Any] = {k: np.ascontiguousarray(p.detach().numpy(), np.float32) for k, p in parts.items()}
         return TwoTower(
-            **arrays, space=np.array([self._pinned.space]), categories=np.array(self._pinned.categories or [""]),
+            **arrays,
+            space=np.array([self._pinned.space]),
+            categories=np.array(self._pinned.categories or [""]),
             memory_s=np.array([self._how.half_life_s]),
-        )  # fmt: skip
+            search=Search(arrays["items"]),
+        )

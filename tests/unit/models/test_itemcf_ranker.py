@@ -120,7 +120,7 @@ def test_the_ranker_in_numpy_is_the_one_in_torch(hidden: tuple[int, ...]) -> Non
 
 def test_a_fit_finds_what_decides_and_is_the_same_each_time() -> None:
     how = Network((), epochs=30, learning_rate=3e-2)
-    first, second = fit(examples(600), "v", how), fit(examples(600), "v", how)
+    first, second = fit(examples(1200), "v", how), fit(examples(1200), "v", how)
     for e in examples(5, seed=9):
         assert np.array_equal(first.score(e.features), second.score(e.features))
     right = [np.argmax(first.score(e.features)) == np.argmax(e.taken) for e in examples(100, seed=9)]
