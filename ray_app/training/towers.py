@@ -125,12 +125,8 @@ class _Towers:
         return [self.own, self.category, self.text, self.like, self.hidden, self.bias, self.out]
 
     def items(self, rows: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
-        """[k, s + t + 1]; own [k, 1] is 0 for those whose own vector is left out."""
-        import torch
-
-        text = self._text[rows]
-        learned = self.own[rows] * own + self.category[self._category[rows]] + text @ self.text
-        return torch.cat([learned[:, :-1], text * self.like, learned[:, -1:]], dim=1)
+        """What is learned of each, [k, s + 1]; own [k, 1] is 0 for those whose own vector is left out."""
+        return self.own[rows] * own + self.category[self._category[rows]] + self._text[rows] @ self.text
 
     def loss(self, found: Examples, part: NDArray[np.int64], often: torch.Tensor, drawn: np.random.Generator) -> Any:
         import torch
@@ -144,11 +140,10 @@ class _Towers:
         recent = every[place[len(wanted) :]].view(len(part), how.recent, -1)[..., :-1]
         say = torch.from_numpy(found.say[part])
         mean = (say.unsqueeze(1) @ recent).squeeze(1) / (1.0 + say.sum(1, keepdim=True))
-        first = mean[:, : how.size]
-        first = first + torch.relu(first @ self.hidden + self.bias) @ self.out
-        visitor = torch.cat([first, mean[:, how.size :]], dim=1)
+        visitor = mean + torch.relu(mean @ self.hidden + self.bias) @ self.out
+        read = torch.einsum("br,brt->bt", say, self._text[found.before[part]]) / (1.0 + say.sum(1, keepdim=True))
         items = every[place[: len(wanted)]]
-        likes = visitor @ items[:, :-1].T + items[:, -1]
+        likes = visitor @ items[:, :-1].T + items[:, -1] + (read * self.like**2) @ self._text[wanted].T
         share = len(part) / len(wanted)
         likes = likes - torch.log(share * torch.exp(often[wanted]) + (1 - share) / n)
         same = torch.from_numpy(wanted[None, :] == wanted[: len(part), None])
@@ -160,7 +155,8 @@ class _Towers:
         import torch
 
         with torch.no_grad():
-            items = self.items(torch.arange(len(self._known)), self._known) * float(learned)
+            own = self.items(torch.arange(len(self._known)), self._known)
+            items = torch.cat([own[:, :-1], self._text * self.like, own[:, -1:]], dim=1) * float(learned)
         parts = {"items": items, "like": self.like, "text": self.text, "category": self.category, "hidden": self.hidden,
                  "hidden_bias": self.bias, "out": self.out}  # fmt: skip
         arrays: dict[str, Any] = {k: np.ascontiguousarray(p.detach().numpy(), np.float32) for k, p in parts.items()}
