@@ -18,18 +18,17 @@ from ray_app.models.index import Search, build, built_of
 from ray_app.models.top import none, pick
 from ray_app.types import Mask, Matrix, Rows, Scored, Scores, Visitor
 
-PARTS = ("items", "like", "text", "category", "hidden", "hidden_bias", "out", "space", "categories", "memory_s")
+PARTS = ("items", "text", "category", "hidden", "hidden_bias", "out", "space", "categories", "memory_s")
 
 
 @dataclass(frozen=True)
 class TwoTower:
-    """items float32 [m, s + t + 1]: the vectors of rows 0 .. m-1: s numbers that are learned, the t of the text each
-    times its `like` [t], and one that adds to every score. text [t, s + 1] and category [c, s + 1] make those of later
-    rows, where `categories` names the c. hidden [s, h] and its bias [h], out [h, s]: the visitor's tower. `space`: the
-    embedder's, in which `text` reads; `memory_s`: the half-life of what a recent item says."""
+    """items float32 [m, d]: the vectors of rows 0 .. m-1; the last of the d numbers adds to every score. text [t, d]
+    and category [c, d] make those of later rows, where `categories` names the c. hidden [d-1, h] and its bias [h], out
+    [h, d-1]: the visitor's tower. `space`: the embedder's, in which `text` reads; `memory_s`: the half-life of what a
+    recent item says."""
 
     items: Matrix
-    like: Scores
     text: Matrix
     category: Matrix
     hidden: Matrix
@@ -55,11 +54,10 @@ class TwoTower:
         return Scored(self.name, *pick(rows, np.logaddexp(0.0, likes).astype(np.float32), n))  # above 0, in one order
 
     def visitor(self, recent: Matrix, say: Scores) -> Scores:
-        """float32, as long as an item's, of the recent items' vectors and what each says [r]; the last number is 1."""
+        """float32 [d] of the recent items' vectors [r, d] and what each says [r]; the last number is 1."""
         mean = say @ recent[:, :-1] / (1.0 + say.sum())
-        size = len(self.hidden)
-        mean[:size] += np.maximum(mean[:size] @ self.hidden + self.hidden_bias, 0.0) @ self.out
-        return np.append(mean, 1.0).astype(np.float32)
+        seen = np.maximum(mean @ self.hidden + self.hidden_bias, 0.0)
+        return np.append(mean + seen @ self.out, 1.0).astype(np.float32)
 
     def late(self, pinned: Pinned) -> Matrix:
         """float32 [pinned.n - m, d]: the vectors of rows that came after the training, made once a catalogue."""
@@ -74,12 +72,10 @@ class TwoTower:
         """Text counts where the shelf's vectors lie in the space of the training, a category where it was known."""
         at = {name: k for k, name in enumerate(self.categories.tolist())}
         known = np.array([at.get(name, -1) for name in pinned.categories], np.int64)[pinned.category[rows]]
-        learned = np.where(known[:, None] >= 0, self.category[known], 0.0).astype(np.float32)
-        text = np.zeros((len(rows), len(self.like)), np.float32)
-        if str(self.space[0]) == pinned.space and pinned.vectors.size == len(self.like):
-            text = pinned.vectors.take(rows)
-            learned += text @ self.text
-        return np.concatenate([learned[:, :-1], text * self.like, learned[:, -1:]], axis=1)
+        made = np.where(known[:, None] >= 0, self.category[known], 0.0).astype(np.float32)
+        if str(self.space[0]) == pinned.space and pinned.vectors.size == len(self.text):
+            made += pinned.vectors.take(rows) @ self.text
+        return made
 
     def empty(self) -> bool:
         return not self.items.any()

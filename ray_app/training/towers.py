@@ -115,17 +115,16 @@ class _Towers:
         def made(rows: int, columns: int, spread: float) -> torch.Tensor:
             return torch.nn.Parameter(torch.randn(rows, columns) * spread)
 
-        self.like = torch.nn.Parameter(torch.ones(text))
         self.own, self.category = made(n, d, 0.05), made(len(pinned.categories), d, 0.05)
         self.text = made(text, d, 1.0 / size**0.5)
         self.hidden, self.bias = made(size, how.hidden, 1.0 / size**0.5), torch.nn.Parameter(torch.zeros(how.hidden))
         self.out = made(how.hidden, size, 0.1 / how.hidden**0.5)
 
     def parameters(self) -> list[Any]:
-        return [self.own, self.category, self.text, self.like, self.hidden, self.bias, self.out]
+        return [self.own, self.category, self.text, self.hidden, self.bias, self.out]
 
     def items(self, rows: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
-        """What is learned of each, [k, s + 1]; own [k, 1] is 0 for those whose own vector is left out."""
+        """[k, d]; own [k, 1] is 0 for those whose own vector is left out."""
         return self.own[rows] * own + self.category[self._category[rows]] + self._text[rows] @ self.text
 
     def loss(self, found: Examples, part: NDArray[np.int64], often: torch.Tensor, drawn: np.random.Generator) -> Any:
@@ -141,9 +140,8 @@ class _Towers:
         say = torch.from_numpy(found.say[part])
         mean = (say.unsqueeze(1) @ recent).squeeze(1) / (1.0 + say.sum(1, keepdim=True))
         visitor = mean + torch.relu(mean @ self.hidden + self.bias) @ self.out
-        read = torch.einsum("br,brt->bt", say, self._text[found.before[part]]) / (1.0 + say.sum(1, keepdim=True))
         items = every[place[: len(wanted)]]
-        likes = visitor @ items[:, :-1].T + items[:, -1] + (read * self.like**2) @ self._text[wanted].T
+        likes = visitor @ items[:, :-1].T + items[:, -1]
         share = len(part) / len(wanted)
         likes = likes - torch.log(share * torch.exp(often[wanted]) + (1 - share) / n)
         same = torch.from_numpy(wanted[None, :] == wanted[: len(part), None])
@@ -155,9 +153,8 @@ class _Towers:
         import torch
 
         with torch.no_grad():
-            own = self.items(torch.arange(len(self._known)), self._known)
-            items = torch.cat([own[:, :-1], self._text * self.like, own[:, -1:]], dim=1) * float(learned)
-        parts = {"items": items, "like": self.like, "text": self.text, "category": self.category, "hidden": self.hidden,
+            items = self.items(torch.arange(len(self._known)), self._known) * float(learned)
+        parts = {"items": items, "text": self.text, "category": self.category, "hidden": self.hidden,
                  "hidden_bias": self.bias, "out": self.out}  # fmt: skip
         arrays: dict[str, Any] = {k: np.ascontiguousarray(p.detach().numpy(), np.float32) for k, p in parts.items()}
         return TwoTower(
