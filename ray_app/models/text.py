@@ -16,7 +16,7 @@ from ray_app.models.base import Arrays
 from ray_app.types import Matrix
 
 BUCKETS = 1 << 15
-LEAST_STRENGTH = 1e-3  # of the strongest: what is below it is noise, and is not made larger
+LEAST_STRENGTH, NO_STRENGTH = 0.05, 1e-6  # of the strongest direction: a weaker one is not made larger; it is none
 PART = 4  # characters of a part of a word
 _WORD = re.compile(r"\w+")
 
@@ -48,6 +48,7 @@ class TextEmbedder:
         _, strength, directions = svds(weighed, size, random_state=np.random.default_rng(0))
         sign = np.sign(directions[np.arange(size), np.abs(directions).argmax(axis=1)])
         even = sign / np.sqrt(np.maximum(strength, strength.max() * LEAST_STRENGTH))
+        even[strength < strength.max() * NO_STRENGTH] = 0.0  # any direction: the texts say nothing of it
         return cls(np.ascontiguousarray((directions * even[:, None]).T * idf[:, None], np.float32))
 
     def embed(self, texts: Sequence[str]) -> Matrix:
