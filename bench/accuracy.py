@@ -11,25 +11,62 @@ import importlib.util
 import json
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from bench import retail
+from bench import cold, retail
+from ray_app.catalog.pinned import Pinned
 from ray_app.catalog.scenario import HOME, Scenario
 from ray_app.clock import FixedClock
+from ray_app.models.base import Recaller
 from ray_app.models.evaluate import evaluate, variety
 from ray_app.recommend.budget import Budget
+from ray_app.recommend.channels import LOCAL
 from ray_app.recommend.request import Request
 from ray_app.recommend.stages import choose
 from ray_app.registry.watch import Models
+from ray_app.training import recallers
 from ray_app.training.dataset import Past, past
+from ray_app.training.history import History
+from ray_app.training.kinds import KINDS
 from ray_app.training.train import fit_ranker
 
 K = 20
-FLOORS = {"hot": 0.080, "item_cf": 0.075, "content": 0.078, "merged": 0.100, "end to end": 0.125}
+FLOORS = {
+    "hot": 0.080, "item_cf": 0.075, "content": 0.078, "factors": 0.088, "merged": 0.100, "end to end": 0.125,
+}  # fmt: skip
 Lists = dict[str, dict[str, list[str]]]
+
+
+def chosen(before: History, pinned: Pinned, cut: int) -> dict[str, Recaller]:
+    """Every channel that learns, by the variant that the history before the cut prefers."""
+    return {
+        name: kind.fit(recallers.choose(name, before, pinned, say), before.events, cut, pinned)
+        for name, kind in KINDS.items()
+    }
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def alone(state: Past, learned: Mapping[str, Recaller]) -> Lists:
+    """The 20 items of each channel that the home scenario does not name."""
+    lists: Lists = {name: {} for name in (*learned, "similar") if name not in HOME.channels}
+    for user in state.wanted:
+        visitor, fresh = state.visitors[user], state.known.copy()
+        fresh[visitor.seen] = False
+        for name in lists:
+            found = (
+                learned[name].recommend(visitor, K, fresh, state.moment.pinned)
+                if name in learned
+                else LOCAL[name](visitor, K, fresh, state.moment)
+            )
+            lists[name][str(user)] = [str(r) for r in found.rows]
+    return lists
 
 
 def ranked_lists(state: Past, trained: Models, scenario: Scenario = HOME) -> Lists:
@@ -85,9 +122,11 @@ def main() -> None:
     pinned, embedder = retail.shelf(cut)
     events = retail.history(retail.orders(), pinned)
     before = events.before(cut)
-    learned = fit_ranker(before, pinned, Models(embedder), tell=lambda line: print(line, file=sys.stderr))
-    state = past(events, pinned, cut, retail.ms(args.until), Models(embedder, {}, learned.ranker))
-    lists = ranked_lists(state, state.models)
+    every = chosen(before, pinned, cut)
+    models = Models(embedder, {name: model for name, model in every.items() if name in HOME.channels})
+    learned = fit_ranker(before, pinned, models, tell=say)
+    state = past(events, pinned, cut, retail.ms(args.until), replace(models, ranker=learned.ranker))
+    lists = {**alone(state, every), **ranked_lists(state, state.models)}
     figures = {name: evaluate(_names(state), found, K) for name, found in lists.items()}
     print(
         f"{len(state.wanted)} users, {int(state.known.sum())} items, {len(before.events)} behaviours before {args.cut}"
@@ -99,8 +138,10 @@ def main() -> None:
     ratio = figures["end to end"]["recall@20"] / figures["merged"]["recall@20"]
     difference = check_evaluator(state, lists, Path(__file__).parents[2] / "shared" / "tools" / "eval_topn.py")
     print(f"end to end is {ratio:.3f} x merged (floor 1.12); evaluators differ by {difference}")
+    unseen = cold.figures(events, pinned, cut)
+    print(f"cold items (floor {cold.BAR}): " + ", ".join(f"{name} {recall:.4f}" for name, recall in unseen.items()))
     summary = {"users": len(state.wanted), "ratio": ratio, "evaluator_difference": difference,
-               "seconds": round(time.monotonic() - began, 1),
+               "cold": unseen, "seconds": round(time.monotonic() - began, 1),
                "recall@20": {k: v["recall@20"] for k, v in figures.items()},
                "ndcg@20": {k: v["ndcg@20"] for k, v in figures.items()}}  # fmt: skip
     print(json.dumps(summary))

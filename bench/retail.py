@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from ray_app.events.schema import item_to_dict
 from ray_app.features.content import space_of
 from ray_app.models.text import TextEmbedder
 from ray_app.training.history import History, from_columns
+from ray_app.types import Item
 
 FOLDER = Path(__file__).parent.parent / "examples" / "retail"
 
@@ -29,7 +31,7 @@ def orders() -> pd.DataFrame:
     return whole.sort_values("occurred_at", kind="stable").reset_index(drop=True)
 
 
-def shelf(until: int, size: int = 128) -> tuple[Pinned, TextEmbedder]:
+def shelf(until: int, size: int = 384) -> tuple[Pinned, TextEmbedder]:
     """Items first sold before `until`, embedded."""
     found = pd.read_csv(FOLDER / "items.csv.gz", dtype={"StockCode": str, "Description": str}, keep_default_na=False)
     sold = pd.to_datetime(found.FirstSold).to_numpy().astype("datetime64[ms]").astype(np.int64)
@@ -47,13 +49,17 @@ def shelf(until: int, size: int = 128) -> tuple[Pinned, TextEmbedder]:
         )
         if at < until
     ]  # fmt: skip
-    made = Shelf(len(items))
     embedder = TextEmbedder.fit([f"{i.title} {i.category}" for i in items], size)
-    space = space_of(embedder)
+    return made(items, embedder), embedder
+
+
+def made(items: Sequence[Item], embedder: TextEmbedder) -> Pinned:
+    """A shelf of these items, one row each in their order."""
+    shelf, space = Shelf(len(items)), space_of(embedder)
     assert space is not None
-    made.apply([Change(i.id, k, i.version, item_to_dict(i)) for k, i in enumerate(items)])
-    made.replace_vectors(embedder.version, np.arange(len(items), dtype=np.int32), space.embed(items))
-    return made.pin(), embedder
+    shelf.apply([Change(i.id, k, i.version, item_to_dict(i)) for k, i in enumerate(items)])
+    shelf.replace_vectors(embedder.version, np.arange(len(items), dtype=np.int32), space.embed(items))
+    return shelf.pin()
 
 
 def history(found: pd.DataFrame, pinned: Pinned) -> History:

@@ -9,16 +9,29 @@ from pathlib import Path
 from ray_app import wiring
 from ray_app.config import Settings
 from ray_app.launch import ROOT
+from ray_app.models.factors import Factors
+from ray_app.models.itemcf import ItemCF
 from ray_app.operations import load
 from ray_app.operations.load import Shop
 from ray_app.stores.embedded import Embedded
 from ray_app.training.embed import embed
-from ray_app.training.similarity import similarity
+from ray_app.training.recallers import learn as learn_channel
+from ray_app.training.report import Report, Tell
 from ray_app.training.train import train
 from ray_app.wiring import World
 
 EXAMPLE = ROOT / "examples" / "retail" / "map.toml"
-JOBS = (embed, similarity, train)
+
+
+async def item_cf(stores: World, tenant: str, tell: Tell) -> Report:
+    return await learn_channel(stores, tenant, ItemCF.name, tell)
+
+
+async def factors(stores: World, tenant: str, tell: Tell) -> Report:
+    return await learn_channel(stores, tenant, Factors.name, tell)
+
+
+JOBS = (embed, item_cf, factors, train)
 
 
 @contextmanager
@@ -45,7 +58,7 @@ async def flowing(settings: Settings) -> AsyncIterator[World]:
 
 
 async def open_retail(data: Path) -> None:
-    """The shipped orders in tenant demo, with its three models; nothing is done where the folder has them."""
+    """The shipped orders in tenant demo, with its models; nothing is done where the folder has them."""
     with embedded(data) as settings:
         async with flowing(settings) as world:
             await load.load(world, Shop("demo", EXAMPLE), print, lambda name: lambda rows, rejected, total: None)
@@ -54,6 +67,6 @@ async def open_retail(data: Path) -> None:
 
 
 async def learn(world: World, tenant: str) -> None:
-    """The three jobs, here."""
+    """The jobs, here."""
     for job in JOBS:
         print(f"{tenant}: {await job(world, tenant, lambda line: None)}", flush=True)

@@ -15,7 +15,7 @@ from ray_app.wiring import open_world
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tenant", default="demo")
-    parser.add_argument("--size", type=int, default=128, help="dimensions")
+    parser.add_argument("--size", type=int, help="dimensions; by the number of items if not given")
     parser.add_argument("--encoder", type=Path, help="folder of a sentence encoder (needs the extra `text`)")
     args = parser.parse_args()
     from ray_app.training.embed import embed

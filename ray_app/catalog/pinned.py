@@ -27,7 +27,8 @@ class Condition(Protocol):
 
 @dataclass(frozen=True)
 class Pinned:
-    """Arrays have length n. `vectors` lie in the embedder's `space`.
+    """Arrays have length n. `vectors` lie in the embedder's `space`. `tags` int32 [n, m]: codes of each item's first
+    tags, 0 where it has fewer.
 
     `ids`, `titles` and `bodies` may grow behind n while it is held; never read them past n.
     """
@@ -46,6 +47,7 @@ class Pinned:
     published_at: NDArray[np.int64]
     vectors: Plane
     space: str
+    tags: NDArray[np.int32]
     _masks: dict[Any, Mask] = field(default_factory=dict, repr=False)
 
     @cached_property

@@ -34,7 +34,8 @@ class Pin:
 class Scenario:
     """`diversity`: 0 ranks by score alone, 1 by difference alone (MMR). `category_share`: the most of a slate that
     one category may fill. `exclude_seen`: drop what the visitor clicked, bought or refused. `from_context`: with a
-    context item, what is near it is wanted, whoever asks. `score`: expression over what the ranker predicts."""
+    context item, what is near it is wanted, whoever asks. `score`: expression over what the ranker predicts. `listed`:
+    the operator's items, best first, that the channel of this name brings."""
 
     id: str
     title: str
@@ -49,6 +50,7 @@ class Scenario:
     category_share: float = 0.6
     pins: tuple[Pin, ...] = ()
     hidden: frozenset[str] = field(default_factory=frozenset)
+    listed: tuple[str, ...] = ()
 
     def public(self) -> dict[str, Any]:
         return {**asdict(self), "hidden": sorted(self.hidden)}
@@ -60,6 +62,7 @@ def from_body(body: Mapping[str, Any]) -> Scenario:
     known["channels"] = {name: Channel(**c) for name, c in body["channels"].items()}
     known["pins"] = tuple(Pin(**p) for p in body.get("pins", ()))
     known["hidden"] = frozenset(body.get("hidden", ()))
+    known["listed"] = tuple(body.get("listed", ()))
     return Scenario(**known)
 
 
@@ -68,6 +71,7 @@ HOME = Scenario(
     "Recommended for you",
     {
         "item_cf": Channel(1.0, 150),
+        "factors": Channel(1.0, 150),
         "content": Channel(1.0, 150),
         "hot": Channel(0.5, 150),
         "hot_category": Channel(0.2, 50),

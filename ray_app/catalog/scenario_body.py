@@ -14,7 +14,7 @@ from ray_app.events.schema import parse_id, refuse_unknown
 
 FIELDS = (
     "title", "channels", "candidates", "budget_s", "exclude_seen", "ranked", "score", "from_context",
-    "diversity", "category_share", "pins", "hidden",
+    "diversity", "category_share", "pins", "hidden", "listed",
 )  # fmt: skip
 FLAGS = ("exclude_seen", "ranked", "from_context")
 SHARES = ("diversity", "category_share")
@@ -42,6 +42,8 @@ def parse(raw: Mapping[str, Any], base: Scenario, channels: Sequence[str]) -> Sc
         changed["pins"] = tuple(_pin(i, p) for i, p in enumerate(_list("pins", raw["pins"])))
     if "hidden" in raw:
         changed["hidden"] = frozenset(parse_id("hidden", h) for h in _list("hidden", raw["hidden"]))
+    if "listed" in raw:
+        changed["listed"] = tuple(dict.fromkeys(parse_id("listed", i) for i in _list("listed", raw["listed"])))
     return replace(base, **changed)
 
 

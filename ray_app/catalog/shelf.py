@@ -14,6 +14,8 @@ from ray_app.catalog.pinned import Pinned
 from ray_app.catalog.plane import surface
 from ray_app.types import Matrix, Rows
 
+MOST_TAGS = 8  # of an item are matched
+
 
 class Shelf:
     """Arrays are replaced, never written, once a request may hold them; rows behind a pinned `n` may be filled in."""
@@ -25,9 +27,11 @@ class Shelf:
         self._bodies: list[Mapping[str, Any] | None] = [None] * size
         self._versions = np.full(size, -1, np.int64)
         self._rows: dict[str, int] = {}
-        self._categories, self._types = _Names(), _Names()
+        self._categories, self._types, self._tag_names = _Names(), _Names(), _Names()
+        self._tag_names.code("")  # 0 is the place of no tag
         self._available = np.zeros(size, np.bool_)
         self._category, self._type = np.zeros(size, np.int32), np.zeros(size, np.int32)
+        self._tags = np.zeros((size, MOST_TAGS), np.int32)
         self._price = np.full(size, np.nan, np.float32)
         self._published = np.zeros(size, np.int64)
         self._surface = surface(size, np.zeros(0, np.int32), np.zeros((0, 0), np.float32))
@@ -41,7 +45,7 @@ class Shelf:
             self._pinned = Pinned(
                 n, self._ids, self._rows, self._titles, self._bodies, self._available[:n], self._category[:n],
                 tuple(self._categories.names), self._type[:n], tuple(self._types.names), self._price[:n],
-                self._published[:n], self._surface.at(n), self.space,
+                self._published[:n], self._surface.at(n), self.space, self._tags[:n],
             )  # fmt: skip
         return self._pinned
 
@@ -55,7 +59,7 @@ class Shelf:
             return
         self._grow(max(c.row for c in changes) + 1)
         self._available, self._category, self._type = self._available.copy(), self._category.copy(), self._type.copy()
-        self._price, self._published = self._price.copy(), self._published.copy()
+        self._price, self._published, self._tags = self._price.copy(), self._published.copy(), self._tags.copy()
         if self._pinned is not None:
             self._leave_to(self._pinned, changes)
         vectors = {}
@@ -105,6 +109,8 @@ class Shelf:
         self._available[r] = c.item["status"] == AVAILABLE
         self._category[r] = self._categories.code(c.item["category"])
         self._type[r] = self._types.code(c.item["type"])
+        tags = [self._tag_names.code(tag) for tag in c.item["tags"][:MOST_TAGS]]
+        self._tags[r] = tags + [0] * (MOST_TAGS - len(tags))
         price = c.item["price"]
         self._price[r] = np.nan if price is None else price
         self._published[r] = c.item["published_at"]
@@ -122,6 +128,7 @@ class Shelf:
             self._available = np.concatenate([self._available, np.zeros(more, np.bool_)])
             self._category = np.concatenate([self._category, np.zeros(more, np.int32)])
             self._type = np.concatenate([self._type, np.zeros(more, np.int32)])
+            self._tags = np.concatenate([self._tags, np.zeros((more, MOST_TAGS), np.int32)])
             self._price = np.concatenate([self._price, np.full(more, np.nan, np.float32)])
             self._published = np.concatenate([self._published, np.zeros(more, np.int64)])
             self._surface.grow(held + more)

@@ -135,7 +135,8 @@ def recommend(
 
 @jobs.command("run")
 def job_run(
-    name: Annotated[str, typer.Argument(help="similarity, embed, train, profiles, precompute")], tenant: Tenant = "demo"
+    name: Annotated[str, typer.Argument(help="similarity, recall, embed, train, profiles, precompute")],
+    tenant: Tenant = "demo",
 ) -> None:
     """Run jobs/NAME.py on the cluster and follow its log."""
     if not (launch.ROOT / "jobs" / f"{name}.py").exists():

@@ -12,10 +12,14 @@ from ray_app.catalog.pinned import Pinned
 from ray_app.features.boards import DAY_MS, DAYS, Board
 from ray_app.types import Matrix, Rows, Scored, Scores, Visitor
 
-CHANNELS = ("item_cf", "content", "hot", "hot_category", "new")
+CHANNELS = (
+    "item_cf", "content", "hot", "hot_category", "new", "factors", "two_tower", "covisit", "similar", "tags",
+    "precomputed",
+)  # fmt: skip
+SCORED = ("item_cf", "content", "factors", "two_tower", "covisit")  # whose scores mean the same from visitor to visitor
 NAMES = (
     *(f"{c}_place" for c in CHANNELS),
-    "item_cf_score", "item_cf_share", "content_score", "content_share", "merged",
+    *(f"{c}_{of}" for c in SCORED for of in ("score", "share")), "merged",
     *(f"hot_{d}d" for d in DAYS),
     *(f"trend_{a}d_{b}d" for a, b in pairwise(DAYS)),
     "age", "price", "price_above_usual", "price_from_usual",
@@ -38,7 +42,7 @@ class Moment:
 def view(visitor: Visitor, rows: Rows, found: Mapping[str, Scored], merged: Scores, moment: Moment) -> Matrix:
     """float32 [len(rows), len(NAMES)]. `merged`: the score of each row in the merge; `found` by channel."""
     columns = [_place(found.get(c), rows, moment.pinned.n) for c in CHANNELS]
-    for name in ("item_cf", "content"):
+    for name in SCORED:
         columns += _score(found.get(name), rows, moment.pinned.n)
     columns += [100.0 * merged, *moment.board.popularity[rows].T, *_item(visitor, rows, moment)]
     columns += _kinship(visitor, rows, moment.pinned)
@@ -50,16 +54,17 @@ def view(visitor: Visitor, rows: Rows, found: Mapping[str, Scored], merged: Scor
 
 
 def _place(found: Scored | None, rows: Rows, n: int) -> Scores:
+    if found is None:
+        return np.zeros(len(rows), np.float32)
     place = np.zeros(n, np.float32)
-    if found is not None:
-        place[found.rows] = PLACE / (PLACE + np.arange(len(found.rows), dtype=np.float32))
+    place[found.rows] = PLACE / (PLACE + np.arange(len(found.rows), dtype=np.float32))
     return place[rows]
 
 
 def _score(found: Scored | None, rows: Rows, n: int) -> list[Scores]:
-    whole = np.zeros(n, np.float32)
     if found is None or not len(found.rows):
-        return [whole[rows], whole[rows]]
+        return [np.zeros(len(rows), np.float32)] * 2
+    whole = np.zeros(n, np.float32)
     whole[found.rows] = found.scores
     mine = whole[rows]
     return [np.log1p(mine), mine / max(float(found.scores[0]), 1e-9)]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from numpy.typing import NDArray
 
+from ray_app.catalog.pinned import Pinned
 from ray_app.types import Mask, Matrix, Rows, Scored, Visitor
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -25,16 +26,40 @@ class Embedder(Protocol):
 
 
 class Recaller(Protocol):
-    """One channel. `allowed` is bool by row of the pinned shelf: only True rows may be returned.
+    """One channel with a versioned artifact. `allowed` is bool by row of the pinned shelf: only True rows may be
+    returned. A visitor who was not there at the fit is served by his recent items.
 
     A version may cover fewer rows than the shelf (`allowed` is then longer than its arrays), never more.
     """
 
-    name: str
-
-    def recommend(self, visitor: Visitor, n: int, allowed: Mask) -> Scored:
-        """At most n rows, best first, without repeats."""
+    @property
+    def name(self) -> str:
+        """The channel's name, as scenarios and the registry call it."""
         ...
+
+    @property
+    def variant(self) -> str:
+        """By which of the channel's ways it was fitted; the same way fits it again on another history."""
+        ...
+
+    def recommend(self, visitor: Visitor, n: int, allowed: Mask, pinned: Pinned) -> Scored:
+        """At most n rows, best first, without repeats; scores above 0."""
+        ...
+
+    def empty(self) -> bool:
+        """Nothing was learned: it would serve nobody."""
+        ...
+
+    def prepared(self) -> Self:
+        """The same with what only a version that serves needs: an index, checked against brute force."""
+        ...
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """What `load` makes the same recaller of, to the bit."""
+        ...
+
+    @classmethod
+    def load(cls, arrays: Arrays) -> Self: ...
 
 
 @dataclass(frozen=True, slots=True)

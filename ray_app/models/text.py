@@ -16,6 +16,7 @@ from ray_app.models.base import Arrays
 from ray_app.types import Matrix
 
 BUCKETS = 1 << 15
+LEAST_STRENGTH, NO_STRENGTH = 0.05, 1e-6  # of the strongest direction: a weaker one is not made larger; it is none
 PART = 4  # characters of a part of a word
 _WORD = re.compile(r"\w+")
 
@@ -32,7 +33,8 @@ class TextEmbedder:
     def fit(cls, texts: Sequence[str], size: int = 128) -> TextEmbedder:
         """At most `size` dimensions: fewer for fewer texts; of texts without a common word no word is known.
 
-        Latent semantic analysis (Deerwester et al., 1990).
+        Latent semantic analysis (Deerwester et al., 1990), each direction divided by the root of its strength: what
+        few texts have in common says more than by its share of all words (figures: docs/benchmarks.md).
         """
         from scipy.sparse.linalg import svds
 
@@ -43,9 +45,11 @@ class TextEmbedder:
         size = max(1, min(size, len(texts) - 1, BUCKETS - 1))
         if not weighed.count_nonzero():  # no two texts share a word: there is no direction to find
             return cls(np.zeros((BUCKETS, size), np.float32))
-        _, _, directions = svds(weighed, size, random_state=np.random.default_rng(0))
+        _, strength, directions = svds(weighed, size, random_state=np.random.default_rng(0))
         sign = np.sign(directions[np.arange(size), np.abs(directions).argmax(axis=1)])
-        return cls(np.ascontiguousarray((directions * sign[:, None]).T * idf[:, None], np.float32))
+        even = sign / np.sqrt(np.maximum(strength, strength.max() * LEAST_STRENGTH))
+        even[strength < strength.max() * NO_STRENGTH] = 0.0  # any direction: the texts say nothing of it
+        return cls(np.ascontiguousarray((directions * even[:, None]).T * idf[:, None], np.float32))
 
     def embed(self, texts: Sequence[str]) -> Matrix:
         """float32 [n, size], rows of length 1; 0 for a text without a known word."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ray_app.types import Mask, Rows, Scores
+from ray_app.types import Mask, Rows, Scored, Scores
 
 
 def first(order: Rows, n: int, allowed: Mask) -> Rows:
@@ -23,7 +23,11 @@ def top(scores: NDArray[Any], n: int, allowed: Mask) -> tuple[Rows, Scores]:
     scores and allowed have one length.
     """
     rows = np.flatnonzero((scores > 0) & allowed)
-    found = scores[rows]
+    return pick(rows, scores[rows], n)
+
+
+def pick(rows: NDArray[Any], found: NDArray[Any], n: int) -> tuple[Rows, Scores]:
+    """At most n of `rows`, those with the greatest `found`, best first; equal ones: the one that stands first."""
     if len(rows) > n:
         least = np.partition(found, len(found) - n)[len(found) - n]
         above, equal = np.flatnonzero(found > least), np.flatnonzero(found == least)
@@ -31,3 +35,7 @@ def top(scores: NDArray[Any], n: int, allowed: Mask) -> tuple[Rows, Scores]:
         rows, found = rows[keep], found[keep]
     order = np.lexsort((rows, -found))
     return rows[order].astype(np.int32), found[order].astype(np.float32)
+
+
+def none(channel: str) -> Scored:
+    return Scored(channel, np.zeros(0, np.int32), np.zeros(0, np.float32))

@@ -1,4 +1,4 @@
-"""The first start: a shop's history into an empty store, and the three jobs that make recommendations of it."""
+"""The first start: a shop's history into an empty store, and the jobs that make recommendations of it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ray_app.errors import LemoError
+from ray_app.models.factors import Factors
 from ray_app.operations.mapping import Map, load_map
 from ray_app.operations.move import Import, Progress, Told, appended
 from ray_app.operations.stores import Stores
 from ray_app.registry.watch import EMBEDDER, ITEM_CF, RANKER
 from ray_app.streams.applied import wait_applied
 
-JOBS = {"embed": EMBEDDER, "similarity": ITEM_CF, "train": RANKER}  # what each makes
+JOBS = {"embed": EMBEDDER, "similarity": ITEM_CF, "recall": Factors.name, "train": RANKER}  # what each makes
 FLOWS_OF = {"items": ("items",), "behaviors": ("behaviors", "hot", "profile")}
 APPLY_S = 600.0
 Tell = Callable[[str], None]

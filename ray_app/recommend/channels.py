@@ -1,24 +1,30 @@
-"""The recall channels that need no artifact of their own: content, hot, hot by category, new, buy again."""
+"""The recall channels that need no artifact of their own: content, similar, tags, hot, hot by category, new, buy
+again, and the operator's list."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 
 import numpy as np
 
+from ray_app.catalog.scenario import Scenario
 from ray_app.features.view import MEMORY_S, Moment
-from ray_app.models.top import first, top
+from ray_app.models.top import first, none, top
+from ray_app.registry.watch import RECALLERS
 from ray_app.types import Mask, Scored, Visitor
 
 Find = Callable[[Visitor, int, Mask, Moment], Scored]
+LISTED = "listed"
+MOST_SIMILAR = 5  # of the newest items whose neighbours are looked for
 
 
 def content(visitor: Visitor, n: int, allowed: Mask, moment: Moment) -> Scored:
     """Nearest to the visitor's mean text vector, lifted by the root of the last fortnight's sum."""
     vectors, recent = moment.pinned.vectors, visitor.recent
     if not vectors.size or not len(recent):
-        return _none("content")
+        return none("content")
     like = vectors.scores(visitor.interest(MEMORY_S) @ vectors.take(recent))
     lifted = np.maximum(like, 0.0) * moment.board.lift
     lifted[recent[:1] if visitor.context is not None else recent[:0]] = 0.0
@@ -35,7 +41,7 @@ def hot_category(visitor: Visitor, n: int, allowed: Mask, moment: Moment) -> Sco
     """The hot score, weighed by how much of the visitor's interest the category has."""
     pinned = moment.pinned
     if not len(visitor.recent):
-        return _none("hot_category")
+        return none("hot_category")
     share = np.bincount(pinned.category[visitor.recent], visitor.interest(MEMORY_S), minlength=len(pinned.categories))
     return Scored("hot_category", *top(moment.board.hot * share[pinned.category], n, allowed))
 
@@ -55,12 +61,49 @@ def buy_again(visitor: Visitor, n: int, allowed: Mask, moment: Moment) -> Scored
     return Scored("buy_again", *top(whole, n, allowed))
 
 
+def similar(visitor: Visitor, n: int, allowed: Mask, moment: Moment) -> Scored:
+    """Nearest by text to each of the newest items by itself, so that two tastes are not met halfway: the likeness to
+    the nearest of them, which fades with that one's age."""
+    vectors, recent = moment.pinned.vectors, visitor.recent[:MOST_SIMILAR]
+    if not vectors.size or not len(recent):
+        return none("similar")
+    say = visitor.interest(MEMORY_S)[:MOST_SIMILAR]
+    like = np.zeros(len(allowed), np.float32)
+    for vector, much in zip(vectors.take(recent), say, strict=True):
+        np.maximum(like, much * vectors.scores(vector), out=like)
+    like[recent] = 0.0
+    return Scored("similar", *top(like, n, allowed))
+
+
+def tags(visitor: Visitor, n: int, allowed: Mask, moment: Moment) -> Scored:
+    """The visitor's interest in each of the item's tags, added up; a tag on few items says more."""
+    mine = moment.pinned.tags
+    if not len(visitor.recent) or not mine.any():
+        return none("tags")
+    known = np.bincount(mine.ravel())
+    rare = np.log1p(len(mine) / np.maximum(known, 1)).astype(np.float32)
+    say = np.repeat(visitor.interest(MEMORY_S), mine.shape[1])
+    share = np.bincount(mine[visitor.recent].ravel(), say, minlength=len(known)).astype(np.float32) * rare
+    share[0] = 0.0  # the place of a tag that is not there
+    return Scored("tags", *top(share[mine].sum(axis=1), n, allowed))
+
+
+def listed(items: tuple[str, ...], visitor: Visitor, n: int, allowed: Mask, moment: Moment) -> Scored:
+    """The operator's items in his order."""
+    rows = moment.pinned.rows_of(items)
+    rows = rows[allowed[rows]][:n]
+    return Scored(LISTED, rows, (1.0 / np.arange(1, len(rows) + 1)).astype(np.float32))
+
+
 LOCAL: Mapping[str, Find] = MappingProxyType(
-    {"content": content, "hot": hot, "hot_category": hot_category, "new": new, "buy_again": buy_again}
-)
+    {
+        "content": content, "similar": similar, "tags": tags, "hot": hot, "hot_category": hot_category, "new": new,
+        "buy_again": buy_again,
+    }
+)  # fmt: skip
+KNOWN = (*LOCAL, LISTED, *RECALLERS)  # what a scenario may name
 
-KNOWN = (*LOCAL, "item_cf")  # what a scenario may name
 
-
-def _none(channel: str) -> Scored:
-    return Scored(channel, np.zeros(0, np.int32), np.zeros(0, np.float32))
+def local(scenario: Scenario) -> Mapping[str, Find]:
+    """The channels of this process, as this scenario has set them."""
+    return {**LOCAL, LISTED: partial(listed, scenario.listed)}

@@ -9,6 +9,7 @@ import numpy as np
 
 from ray_app.catalog.pinned import Pinned
 from ray_app.catalog.scenario import Scenario
+from ray_app.models.neighbours import Neighbours
 from ray_app.recommend.recall import SOFTEN, Candidates
 from ray_app.types import Reason, Rows, Visitor
 
@@ -16,9 +17,15 @@ if TYPE_CHECKING:
     from ray_app.models.base import Recaller
 
 MOST_COMPARED = 32
+TOGETHER = ("item_cf", "covisit")
 PLAIN = {
     "hot": Reason("POPULAR", "Popular this week"),
     "new": Reason("NEW", "New"),
+    "factors": Reason("FITS", "Fits what you took"),
+    "two_tower": Reason("FITS", "Fits what you took"),
+    "precomputed": Reason("FITS", "Fits what you took"),
+    "tags": Reason("TAGS", "Shares tags with what you took"),
+    "listed": Reason("PINNED", "Chosen by the shop"),
     "pinned": Reason("PINNED", "Chosen by the shop"),
     "fallback": Reason("FALLBACK", "Popular or new"),
     "seen": Reason("SEEN", "You know it already; nothing unseen is left"),
@@ -49,10 +56,11 @@ class Reasons:
             else:
                 nearest = np.broadcast_to(recent[:1], rows.shape)
             self._near = dict(zip(rows.tolist(), nearest.tolist(), strict=True))
-        together = getattr(trained.get("item_cf"), "nearest", None)
-        self._together = (
-            dict(zip(rows.tolist(), together(rows, recent), strict=True)) if together and len(recent) else {}
-        )
+        self._together = {
+            name: dict(zip(rows.tolist(), model.nearest(rows, recent), strict=True))
+            for name, model in trained.items()
+            if isinstance(model, Neighbours) and len(recent)
+        }
 
     def of(self, row: int, channel: str) -> Reason:
         if channel in PLAIN:
@@ -61,8 +69,8 @@ class Reasons:
             return Reason("POPULAR_IN_CATEGORY", f"Popular in {self._category(row)}")
         if channel == "buy_again":
             return Reason("BUY_AGAIN", f"You have bought it {self._times(row)}")
-        if channel == "item_cf":
-            source = self._together.get(row, -1)
+        if channel in TOGETHER:
+            source = self._together.get(channel, {}).get(row, -1)
             source = source if source >= 0 else self._near.get(row, -1)
             return Reason("TAKEN_TOGETHER", f"Often taken together with {self._title(source)}")
         return Reason("SIMILAR", f"Similar to {self._title(self._near.get(row, -1))}")

@@ -11,7 +11,7 @@ from ray_app.catalog.scenario import Channel, Scenario
 from ray_app.features.view import Moment
 from ray_app.models.base import Recaller
 from ray_app.recommend.budget import Budget
-from ray_app.recommend.channels import LOCAL
+from ray_app.recommend.channels import local
 from ray_app.types import Degraded, Mask, Rows, Scored, Scores, Visitor
 
 SOFTEN = 60.0  # of the place in reciprocal rank fusion (Cormack, Clarke and Buettcher, 2009)
@@ -31,15 +31,15 @@ def recall(
 ) -> Candidates:
     """Channels that are in this process, one after another. A channel that is neither built in nor trained yet is
     left out silently: it is the state of a new shop, not a failure; a channel that fails is named in `degraded`."""
-    found = {}
+    found, built_in = {}, local(scenario)
     for name, channel in scenario.channels.items():
         if not budget.left(name):
             break
         try:
-            if name in LOCAL:
-                found[name] = LOCAL[name](visitor, channel.quota, allowed, moment)
+            if name in built_in:
+                found[name] = built_in[name](visitor, channel.quota, allowed, moment)
             elif name in trained:
-                found[name] = trained[name].recommend(visitor, channel.quota, allowed)
+                found[name] = trained[name].recommend(visitor, channel.quota, allowed, moment.pinned)
         except (ValueError, IndexError, FloatingPointError) as e:
             budget.degraded.append(Degraded("recall", f"{type(e).__name__}: {e}", name))
     return merge(found, scenario.channels, scenario.candidates, moment.pinned.n)

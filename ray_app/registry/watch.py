@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ray_app.catalog.plane import Space
 from ray_app.errors import LemoError, Unavailable
 from ray_app.features.content import space_of
-from ray_app.models.base import Embedder, Ranker, Recaller
+from ray_app.models.base import Arrays, Embedder, Ranker, Recaller
+from ray_app.models.covisit import Covisit
+from ray_app.models.factors import Factors
+from ray_app.models.itemcf import ItemCF
+from ray_app.models.precomputed import Precomputed
+from ray_app.models.two_tower import TwoTower
 from ray_app.registry.pointer import Pointer
 from ray_app.registry.registry import Registry
 from ray_app.registry.version import Version
@@ -20,8 +26,11 @@ from ray_app.types import Matrix
 
 logger = logging.getLogger(__name__)
 POLL_S = 1.0
-EMBEDDER, ITEM_CF, RANKER = "embedder", "item_cf", "ranker"
+EMBEDDER, ITEM_CF, RANKER = "embedder", ItemCF.name, "ranker"
 SHADOW = f"{RANKER}.shadow"  # in `versions`: the ranker beside the live one
+RECALLERS: Mapping[str, type[Recaller]] = MappingProxyType(
+    {c.name: c for c in (ItemCF, Covisit, Factors, TwoTower, Precomputed)}
+)
 VECTORS = "vectors"  # the array of an embedder's version that has the catalogue as it was then
 
 
@@ -45,7 +54,7 @@ class Models:
 class Live:
     """`of` never waits. `refresh` loads what was promoted since; `follow` does so for ever."""
 
-    def __init__(self, registry: Registry, names: Iterable[str] = (EMBEDDER, ITEM_CF, RANKER)) -> None:
+    def __init__(self, registry: Registry, names: Iterable[str] = (EMBEDDER, RANKER, *RECALLERS)) -> None:
         self._registry, self._names = registry, frozenset(names)
         self._held: dict[str, Models] = {}
         self._refused: set[tuple[str, str, str]] = set()
@@ -133,34 +142,46 @@ def _without(models: Models, name: str) -> Models:
     return replace(left, recallers={n: r for n, r in models.recallers.items() if n != name})
 
 
-def _with(models: Models, version: Version, arrays: Mapping[str, object], name: str) -> Models:
+def _with(models: Models, version: Version, arrays: Arrays, name: str) -> Models:
     """Loads and warms up; the heavy imports happen here, off the event loop."""
-    versions = {**models.versions, name: version.id}
-    if version.name == EMBEDDER:
-        base: Any = arrays.get(VECTORS)
-        return replace(models, embedder=_embedder(version, arrays), base=base, versions=versions)
-    if version.name == ITEM_CF:
-        from ray_app.models.itemcf import ItemCF
+    loaded = LOADERS[name](models, version, arrays)
+    return replace(loaded, versions={**models.versions, name: version.id})
 
-        found = ItemCF.load(arrays)  # type: ignore[arg-type]
-        return replace(models, recallers={**models.recallers, ITEM_CF: found}, versions=versions)
+
+def _embedder(models: Models, version: Version, arrays: Arrays) -> Models:
+    base: Any = arrays.get(VECTORS)
+    if version.about.get("kind") == "sentence":
+        from ray_app.models.sentence import SentenceEmbedder
+
+        return replace(models, embedder=SentenceEmbedder(Path(version.about["path"])), base=base)
+    from ray_app.models.text import TextEmbedder
+
+    embedder = TextEmbedder.load(arrays)
+    embedder.embed(["warm up"])
+    return replace(models, embedder=embedder, base=base)
+
+
+def _recaller(models: Models, version: Version, arrays: Arrays) -> Models:
+    found = RECALLERS[version.name].load(arrays)
+    return replace(models, recallers={**models.recallers, version.name: found})
+
+
+def _ranker(models: Models, version: Version, arrays: Arrays) -> Models:
+    return replace(models, ranker=_loaded(version, arrays))
+
+
+def _shadow(models: Models, version: Version, arrays: Arrays) -> Models:
+    return replace(models, shadow=_loaded(version, arrays))
+
+
+def _loaded(version: Version, arrays: Arrays) -> Ranker:
     from ray_app.features.view import NAMES
     from ray_app.models.ranker import load
 
     about: Any = version.about
-    ranker = load(version.id, about.get("kind", ""), about.get("features", ()), NAMES, arrays)  # type: ignore[arg-type]
-    if name == SHADOW:
-        return replace(models, shadow=ranker, versions=versions)
-    return replace(models, ranker=ranker, versions=versions)
+    return load(version.id, about.get("kind", ""), about.get("features", ()), NAMES, arrays)
 
 
-def _embedder(version: Version, arrays: Mapping[str, object]) -> Embedder:
-    if version.about.get("kind") == "sentence":
-        from ray_app.models.sentence import SentenceEmbedder
-
-        return SentenceEmbedder(Path(version.about["path"]))
-    from ray_app.models.text import TextEmbedder
-
-    embedder = TextEmbedder.load(arrays)  # type: ignore[arg-type]
-    embedder.embed(["warm up"])
-    return embedder
+LOADERS: Mapping[str, Callable[[Models, Version, Arrays], Models]] = MappingProxyType(
+    {EMBEDDER: _embedder, RANKER: _ranker, SHADOW: _shadow, **dict.fromkeys(RECALLERS, _recaller)}
+)

@@ -14,12 +14,13 @@ from ray_app.clock import FixedClock
 from ray_app.config import Features
 from ray_app.features.boards import board
 from ray_app.features.view import Moment, view
+from ray_app.models import itemcf
 from ray_app.models.base import Scene
-from ray_app.models.itemcf import ItemCF
 from ray_app.recommend.budget import Budget
 from ray_app.recommend.recall import Candidates, recall
 from ray_app.registry.watch import ITEM_CF, Models
 from ray_app.training.history import BOUGHT, History, visitors_at
+from ray_app.training.kinds import KINDS
 from ray_app.types import Mask, Matrix, Rows, Scores, Visitor
 
 FEATURES = Features()
@@ -63,6 +64,17 @@ class Example:
 def past(
     history: History, pinned: Pinned, at: int, until: int, models: Models | None = None, features: Features = FEATURES
 ) -> Past:
+    """`state_at` with every channel of `models` that learns, and item CF, fitted on what came before `at`."""
+    state = state_at(history, pinned, at, until, models, features)
+    before, known = history.before(at).events, {ITEM_CF: itemcf.USUAL}
+    known |= {name: model.variant for name, model in state.models.recallers.items() if name in KINDS}
+    found = {name: KINDS[name].fit(v, before, at, pinned) for name, v in known.items()} if len(before) else {}
+    return replace(state, models=replace(state.models, recallers=found))
+
+
+def state_at(
+    history: History, pinned: Pinned, at: int, until: int, models: Models | None = None, features: Features = FEATURES
+) -> Past:
     """The state at `at`, labelled with [at, until). Nothing that came after `at` is used but the labels.
 
     An item is known when it was published or taken before `at`. `features`: how serving adds the hot sums up.
@@ -73,15 +85,15 @@ def past(
     hot = board((e.rows, buckets, e.weights), at, pinned.n, features.hot_half_life_s)
     known = pinned.published_at < at
     known[e.rows] = True
-    models = models or Models()
-    if len(e):
-        models = replace(models, recallers={**models.recallers, ITEM_CF: ItemCF.fit(e, at)})
     visitors = visitors_at(before, at)
-    wanted, bought = (_wanted(after, visitors, known, least) for least in (LEAST, BOUGHT))
-    return Past(Moment(pinned, hot, at), models, known, visitors, wanted, bought, _watched(after))
+    wanted, bought = (wanted_after(after, visitors, known, least) for least in (LEAST, BOUGHT))
+    now = Moment(pinned, hot, at)
+    return Past(now, models or Models(), known, visitors, wanted, bought, watched_after(after))
 
 
-def _wanted(after: History, visitors: dict[int, Visitor], known: Mask, least: float) -> dict[int, set[int]]:
+def wanted_after(
+    after: History, visitors: dict[int, Visitor], known: Mask, least: float = LEAST
+) -> dict[int, set[int]]:
     """By user the rows, known and new to the user, of behaviours that weigh `least` or more."""
     taken: dict[int, set[int]] = defaultdict(set)
     e = after.events
@@ -92,7 +104,8 @@ def _wanted(after: History, visitors: dict[int, Visitor], known: Mask, least: fl
     return {u: rows for u, rows in sorted(new.items()) if rows}
 
 
-def _watched(after: History) -> dict[int, dict[int, float]]:
+def watched_after(after: History) -> dict[int, dict[int, float]]:
+    """By user and row how long (s) was watched."""
     found: dict[int, dict[int, float]] = defaultdict(lambda: defaultdict(float))
     e, played = after.events, np.flatnonzero(after.watched_s > 0)
     for k in played.tolist():

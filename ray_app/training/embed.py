@@ -22,16 +22,19 @@ if TYPE_CHECKING:
     from ray_app.models.base import Embedder
 
 PAGE = 1000
-SIZE = 128
+FINE, COARSE, MANY = 384, 128, 20_000  # up to so many items a request can afford to compare more numbers
 LEAST_KNOWN = 0.5  # of the items must get a vector
 
 
-async def embed(stores: Stores, tenant: str, tell: Tell, size: int = SIZE, encoder: Path | None = None) -> Report:
-    """`encoder`: the folder of a sentence encoder that takes the place of the fitted one."""
+async def embed(
+    stores: Stores, tenant: str, tell: Tell, size: int | None = None, encoder: Path | None = None
+) -> Report:
+    """`size`: the vectors' dimensions; None: FINE for a small catalogue, COARSE for a large one. `encoder`: the folder
+    of a sentence encoder that takes the place of the fitted one."""
     items = [d async for page in _pages(stores, tenant) for d in page]
     if len(items) < 2:
         return Report(EMBEDDER, None, why=f"{len(items)} items are too few to fit on")
-    embedder, kind = _make(items, size, encoder)
+    embedder, kind = _make(items, size or (FINE if len(items) <= MANY else COARSE), encoder)
     tell(f"{len(items):,} items, {embedder.size} dimensions, space {embedder.version}")
     origin = await origin_of(stores, tenant)
     base = np.zeros((max(int(d.body["row"]) for d in items) + 1, embedder.size), np.float32)

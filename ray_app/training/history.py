@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ray_app.features.hot import WEIGHTS
 from ray_app.features.profile import UNWANTED
-from ray_app.types import Interactions, Scores, Visitor
+from ray_app.types import Interactions, Mask, Scores, Visitor
 
 if TYPE_CHECKING:
     from ray_app.stores.olap import Olap
@@ -32,14 +32,17 @@ class History:
     watched_s: Scores
 
     def before(self, at: int) -> History:
-        return self._part(slice(0, int(np.searchsorted(self.events.at, at))))
+        return self.part(slice(0, int(np.searchsorted(self.events.at, at))))
 
     def between(self, at: int, until: int) -> History:
         first, last = np.searchsorted(self.events.at, [at, until])
-        return self._part(slice(int(first), int(last)))
+        return self.part(slice(int(first), int(last)))
 
-    def _part(self, part: slice) -> History:
-        return History(self.visitors, _cut(self.events, part), self.watched_s[part])
+    def part(self, keep: slice | Mask) -> History:
+        """The behaviours that a slice or a mask keeps, in their order."""
+        e = self.events
+        events = replace(e, users=e.users[keep], rows=e.rows[keep], at=e.at[keep], weights=e.weights[keep])
+        return History(self.visitors, events, self.watched_s[keep])
 
 
 async def read_history(olap: Olap, tenant: str, rows: Mapping[str, int], n_rows: int, before: int) -> History:
@@ -102,7 +105,3 @@ def _visitor(
         bought[recent].astype(np.float32),
         seen.astype(np.int32),
     )
-
-
-def _cut(e: Interactions, part: slice) -> Interactions:
-    return replace(e, users=e.users[part], rows=e.rows[part], at=e.at[part], weights=e.weights[part])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,15 +13,17 @@ from ray_app.catalog.scenario import HOME, Scenario, Scenarios
 from ray_app.clock import FixedClock
 from ray_app.features.boards import board
 from ray_app.features.view import Moment
+from ray_app.models.precomputed import Precomputed
 from ray_app.recommend.budget import Budget
 from ray_app.recommend.request import Request
 from ray_app.recommend.stages import choose
 from ray_app.registry.watch import Live, Models
 from ray_app.stores.base import Document
+from ray_app.training.gate import Made, release
 from ray_app.training.history import History, visitors_at
 from ray_app.training.report import Report, Tell
-from ray_app.training.stores import Stores, catalogue, history
-from ray_app.types import Visitor
+from ray_app.training.stores import Stores, catalogue, history, origin_of
+from ray_app.types import Mask, Rows, Scored, Visitor
 
 KIND = "lists"
 MOST, BATCH = 200, 500  # items of a list; lists of a write
@@ -30,9 +32,10 @@ Listed = tuple[str, Sequence[str]]
 
 
 async def precompute(stores: Stores, tenant: str, tell: Tell) -> Report:
-    """Documents of kind `lists`: `u:<user>` or `s:<session>`, and `popular:<scenario>:<category>` ("" for all of them),
-    each with items (the best first) and made_at (ms). Made again at once they are the same."""
-    live = Live(stores.registry)
+    """A version of the channel `precomputed` with a list for each active visitor, as `home` would have answered; and
+    documents of kind `lists`, `popular:<scenario>:<category>` ("" for all of them), each with items (the best first)
+    and made_at (ms). Made again at once they are the same."""
+    live, origin = Live(stores.registry), await origin_of(stores, tenant)
     pinned = await catalogue(stores, live, tenant)
     events, _ = await history(stores, tenant, pinned)
     scenarios = await Scenarios(stores.documents, stores.clock).list(tenant)
@@ -42,12 +45,17 @@ async def precompute(stores: Stores, tenant: str, tell: Tell) -> Report:
     moment = Moment(pinned, board((e.rows, buckets, e.weights), now, pinned.n, settings.hot_half_life_s), now)
     found: list[Listed] = [x for s in scenarios for x in popular(s, moment)]
     tell(f"{len(found):,} popular lists of {len(scenarios)} scenarios")
-    home = next(s for s in scenarios if s.id == HOME.id)
-    found += await asyncio.to_thread(lambda: list(personal(events, home, live.of(tenant), moment, tell)))
     for k in range(0, len(found), BATCH):
         batch = [Document(id, now, {"items": list(items), "made_at": now}) for id, items in found[k : k + BATCH]]
         await stores.documents.upsert(tenant, KIND, batch)
-    return Report(KIND, str(now), {"lists": float(len(found))}, status="written")
+    home = next(s for s in scenarios if s.id == HOME.id)
+    lists = await asyncio.to_thread(lambda: dict(personal(events, home, live.of(tenant), moment, tell)))
+    metrics = {"popular": float(len(found)), "visitors": float(len(lists))}
+    model = Precomputed.fit(lists)
+    if model.empty():
+        return Report(Precomputed.name, None, metrics, f"no visitor did anything in the last {ACTIVE_S // 86400} days")
+    about = {"until": int(e.at[-1]), **origin}
+    return await release(stores, tenant, Made(Precomputed.name, model.arrays(), metrics, about, pinned.n))
 
 
 def popular(scenario: Scenario, moment: Moment) -> Iterator[Listed]:
@@ -61,18 +69,23 @@ def popular(scenario: Scenario, moment: Moment) -> Iterator[Listed]:
             yield f"popular:{scenario.id}:{category}", _ids(rows[:MOST], pinned)
 
 
-def personal(events: History, scenario: Scenario, models: Models, moment: Moment, tell: Tell) -> Iterator[Listed]:
-    """Each active visitor's list, as a request without a time limit would have found it."""
+def personal(
+    events: History, scenario: Scenario, models: Models, moment: Moment, tell: Tell
+) -> Iterator[tuple[str, Scored]]:
+    """Each active visitor's list, as a request without a time limit would have found it, of other channels than the
+    one that is being made."""
     visitors = visitors_at(events, moment.now)
     active = [v for _, v in sorted(visitors.items()) if len(v.recent) and float(v.ages_s.min()) < ACTIVE_S]
     allowed = moment.pinned.eligible((), tuple(scenario.hidden))
+    others = {name: c for name, c in scenario.channels.items() if name != Precomputed.name}
     for done, visitor in enumerate(active, 1):
-        yield visitor.name, _ids(_chosen(visitor, scenario, models, moment, allowed.copy()), moment.pinned)
+        rows = _chosen(visitor, replace(scenario, channels=others), models, moment, allowed.copy())
+        yield visitor.name, Scored(Precomputed.name, rows, (1.0 / np.arange(1, len(rows) + 1)).astype(np.float32))
         if done % BATCH == 0 or done == len(active):
             tell(f"{done:,} of {len(active):,} visitors")
 
 
-def _chosen(visitor: Visitor, scenario: Scenario, models: Models, moment: Moment, fresh: Any) -> Any:
+def _chosen(visitor: Visitor, scenario: Scenario, models: Models, moment: Moment, fresh: Mask) -> Rows:
     allowed = fresh.copy()
     if scenario.exclude_seen:
         fresh[visitor.seen] = False
@@ -80,5 +93,5 @@ def _chosen(visitor: Visitor, scenario: Scenario, models: Models, moment: Moment
     return choose(Request(MOST, visitor, scenario, models, moment, budget, allowed, fresh)).picked
 
 
-def _ids(rows: Any, pinned: Pinned) -> list[str]:
-    return [pinned.ids[r] for r in np.asarray(rows).tolist()]
+def _ids(rows: Rows, pinned: Pinned) -> list[str]:
+    return [pinned.ids[r] for r in rows.tolist()]

@@ -115,7 +115,8 @@ def _examples(
     events: History, pinned: Pinned, live: Models, how: How, tell: Tell
 ) -> tuple[dict[int, Sequence[Example]], Slice | None]:
     """By the cut of each slice, the newest first, and the newest once more as the slice that judges."""
-    kept = Models(live.embedder, live.recallers, None, live.versions)
+    asked = {name: r for name, r in live.recallers.items() if name in how.scenario.channels}
+    kept = Models(live.embedder, asked, None, live.versions)
     found: dict[int, Sequence[Example]] = {}
     newest = None
     for cut, until in _slices(int(events.events.at[-1]) + 1, how.label_days):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,20 @@ from ray_app.clock import FixedClock
 from ray_app.events.schema import item_to_dict
 from ray_app.features.boards import Board, board
 from ray_app.features.view import Moment
+from ray_app.models import covisit, itemcf
+from ray_app.models.base import Recaller
+from ray_app.models.covisit import Covisit
+from ray_app.models.factors import HALF_LIVES, Factors
+from ray_app.models.factors import Fit as OfFactors
 from ray_app.models.itemcf import ItemCF
+from ray_app.models.precomputed import Precomputed
 from ray_app.models.text import TextEmbedder
-from ray_app.recommend.channels import LOCAL
+from ray_app.recommend.channels import KNOWN, LISTED, LOCAL, listed
 from ray_app.registry.registry import Registry
+from ray_app.registry.watch import RECALLERS
 from ray_app.stores.blobs import Blobs
 from ray_app.stores.memory import MemoryDocuments
+from ray_app.training import towers
 from ray_app.types import Interactions, Item, Mask, Scored, Visitor
 
 NOW, DAY_MS = 1_800_000_000_000, 86_400_000
@@ -110,7 +119,16 @@ class Shop:
 def shop(items: int, users: int, events: int, seed: int = 1) -> Shop:
     drawn, made = np.random.default_rng(seed), Shelf()
     for k in range(items):
-        item = Item("t", f"i{k}", "item", f"t{k}", 1, category=f"c{k % 3}", published_at=NOW - k * DAY_MS)
+        item = Item(
+            "t",
+            f"i{k}",
+            "item",
+            f"t{k}",
+            1,
+            category=f"c{k % 3}",
+            tags=(f"g{k % 5}", f"g{k % 7}"),
+            published_at=NOW - k * DAY_MS,
+        )
         made.apply([Change(item.id, k, 1, item_to_dict(item))])
     vectors = drawn.normal(size=(items, 4)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -129,34 +147,62 @@ def visitor(*recent: int) -> Visitor:
 
 
 Find = Callable[[Shop, Visitor, int, Mask], Scored]
+Fitted = Callable[[Shop], Recaller]
+SMALL = towers.How(size=8, hidden=8, epochs=8, batch=64, uniform=16, learning_rate=1e-2)
+
+
+def _precomputed(s: Shop) -> Recaller:
+    rows = np.random.default_rng(5).permutation(s.pinned.n).astype(np.int32)
+    lists = {
+        f"u:{k}": Scored("any", np.roll(rows, k), np.linspace(1, 0.1, len(rows), dtype=np.float32)) for k in (1, 2)
+    }
+    return Precomputed.fit(lists if len(s.history) else {})
+
+
+LEARNED: dict[str, Fitted] = {
+    **{f"item_cf {v}": lambda s, v=v: ItemCF.fit(s.history, NOW, itemcf.Fit(v)) for v in itemcf.FORMS},
+    **{f"factors {v}": lambda s, v=v: Factors.fit(s.history, NOW, OfFactors(8, variant=v)) for v in HALF_LIVES},
+    "covisit": lambda s: Covisit.fit(s.history, NOW, covisit.Fit(gap_s=86400.0)),
+    "two_tower": lambda s: towers.fit(s.history, NOW, s.pinned, SMALL),
+}  # fmt: skip
+TRAINED: dict[str, Fitted] = {**LEARNED, "precomputed": _precomputed}
 
 
 def _local(name: str) -> Find:
-    return lambda s, who, n, allowed: LOCAL[name](who, n, allowed, s.moment())
+    find = {**LOCAL, LISTED: partial(listed, tuple(f"i{k}" for k in (5, 9, 27, 11, 999, *range(40, 60))))}[name]
+    return lambda s, who, n, allowed: find(who, n, allowed, s.moment())
 
 
-def _item_cf(s: Shop, who: Visitor, n: int, allowed: Mask) -> Scored:
-    return ItemCF.fit(s.history, NOW).recommend(who, n, allowed)
+def _trained(fitted: Fitted) -> Find:
+    return lambda s, who, n, allowed: fitted(s).recommend(who, n, allowed, s.pinned)
 
 
-RECALLERS: dict[str, Find] = {"item_cf": _item_cf, **{name: _local(name) for name in LOCAL}}
+CHANNELS: dict[str, Find] = {
+    **{name: _trained(fitted) for name, fitted in TRAINED.items()},
+    **{name: _local(name) for name in (*LOCAL, LISTED)},
+}
 
 
-@pytest.fixture(params=RECALLERS)
+def test_every_channel_that_a_scenario_may_name_is_held_by_this_suite() -> None:
+    assert {name.split()[0] for name in CHANNELS} == set(KNOWN)
+    assert {name.split()[0] for name in TRAINED} == set(RECALLERS)
+
+
+@pytest.fixture(params=CHANNELS)
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 @pytest.fixture
 def find(name: str) -> Find:
-    return RECALLERS[name]
+    return CHANNELS[name]
 
 
 def test_what_is_found_is_best_first_without_repeats_and_no_more_than_asked(name: str, find: Find) -> None:
     s = shop(items=60, users=20, events=400)
     for n in (1, 7, 100):
         found = find(s, visitor(3, 9, 27), n, s.everything())
-        assert found.channel == name
+        assert found.channel == name.split(maxsplit=1)[0]
         assert (found.rows.dtype, found.scores.dtype) == (np.int32, np.float32)
         assert 0 < len(found.rows) == len(found.scores) <= n
         assert len(set(found.rows.tolist())) == len(found.rows)
@@ -210,20 +256,89 @@ def test_a_cold_item_as_the_only_history_is_no_error(find: Find) -> None:
     assert np.isfinite(found.scores).all()
 
 
-async def test_item_cf_comes_back_from_the_registry_to_the_bit(registry: Registry) -> None:
+@pytest.fixture(params=TRAINED)
+def trained(request: pytest.FixtureRequest) -> Fitted:
+    return TRAINED[request.param]
+
+
+@pytest.fixture(params=LEARNED)
+def learned(request: pytest.FixtureRequest) -> Fitted:
+    return LEARNED[request.param]
+
+
+async def test_a_recaller_comes_back_from_the_registry_to_the_bit(trained: Fitted, registry: Registry) -> None:
     s = shop(items=60, users=20, events=400)
-    model = ItemCF.fit(s.history, NOW)
-    again = ItemCF.load(await through(registry, model.arrays()))
-    a, b = (m.recommend(visitor(3, 9), 20, s.everything()) for m in (model, again))
+    model = trained(s)
+    again = RECALLERS[model.name].load(await through(registry, model.arrays()))
+    a, b = (m.recommend(visitor(3, 9), 20, s.everything(), s.pinned) for m in (model, again))
+    assert (again.name, again.variant, again.empty()) == (model.name, model.variant, False)
     assert np.array_equal(a.rows, b.rows)
     assert np.array_equal(a.scores, b.scores)
 
 
-def test_item_cf_that_is_older_than_the_shelf_serves_what_it_knows() -> None:
+def test_what_was_learned_of_nothing_is_empty(trained: Fitted) -> None:
+    assert trained(shop(items=5, users=0, events=0)).empty()
+
+
+def test_a_recaller_that_is_older_than_the_shelf_serves_what_it_knows(trained: Fitted) -> None:
     old, grown = shop(items=40, users=20, events=400), shop(items=60, users=20, events=400)
-    model = ItemCF.fit(old.history, NOW)
-    found = model.recommend(visitor(55, 3), 50, grown.everything())
+    model = trained(old)
+    found = model.recommend(visitor(55, 3), 50, grown.everything(), grown.pinned)
     assert len(found.rows) > 0
-    assert found.rows.max() < 40
-    assert not len(model.recommend(visitor(55), 50, grown.everything()).rows)
-    assert model.nearest(np.array([55, 3], np.int32), np.array([55], np.int32)) == [-1, -1]
+    late = found.rows[found.rows >= 40]
+    assert len(late) == 0 or model.name == "two_tower"
+
+
+def planted() -> Shop:
+    """Visitors 0 .. 39 took rows 0 .. 9 alone, visitors 40 .. 79 rows 10 .. 19; the text says nothing of it."""
+    s, drawn = shop(items=20, users=80, events=800), np.random.default_rng(2)
+    users = s.history.users
+    rows = (drawn.integers(0, 10, len(users)) + 10 * (users >= 40)).astype(np.int32)
+    return replace(s, history=replace(s.history, rows=rows))
+
+
+def test_a_visitor_who_was_not_there_is_understood_by_what_he_took(learned: Fitted) -> None:
+    s = planted()
+    model = learned(s)
+    for taken, mine in (((0, 1, 2), range(10)), ((13, 17), range(10, 20))):
+        allowed = s.everything()
+        allowed[list(taken)] = False
+        found = model.recommend(replace(visitor(*taken), name="u:new"), 5, allowed, s.pinned)
+        assert len(found.rows) == 5
+        assert set(found.rows.tolist()) <= set(mine)
+
+
+def test_nobody_took_it_and_yet_two_towers_find_it_by_its_text() -> None:
+    """Those who like texts along the first axis and those who like the second: row 30 came after the training."""
+    s = shop(items=31, users=60, events=600)
+    axis = np.arange(31) % 2
+    vectors = np.eye(4, dtype=np.float32)[axis]
+    made = Shelf()
+    for k in range(31):
+        made.apply([Change(f"i{k}", k, 1, item_to_dict(Item("t", f"i{k}", "item", "t", 1)))])
+        if k == 29:
+            made.replace_vectors("s", np.arange(30, dtype=np.int32), vectors[:30])
+            before = made.pin()
+    made.replace_vectors("s", np.arange(31, dtype=np.int32), vectors)
+    after = made.pin()
+    drawn, users = np.random.default_rng(2), s.history.users
+    rows = (2 * drawn.integers(0, 15, len(users)) + users % 2).astype(np.int32)
+    history = replace(s.history, rows=rows, n_rows=30)
+    model = towers.fit(history, NOW, before, replace(SMALL, epochs=10, without_id=0.5))
+    allowed = np.ones(31, np.bool_)
+    places = [
+        model.recommend(visitor(*taken), 31, allowed, after).rows.tolist().index(30) for taken in ((0, 2, 4), (1, 3, 5))
+    ]
+    assert places[0] < 15 < places[1]
+    moved = replace(after, space="another")
+    assert np.array_equal(model.late(moved)[0], model.category[0])  # of a text in another space nothing is read
+
+
+def test_a_list_is_for_the_visitor_that_it_was_made_for() -> None:
+    s = shop(items=30, users=5, events=50)
+    model, everything = _precomputed(s), s.everything()
+    lists = [
+        model.recommend(replace(visitor(), name=f"u:{k}"), 9, everything, s.pinned).rows.tolist() for k in (1, 2, 3)
+    ]
+    assert lists[0] != lists[1]
+    assert lists[2] == []

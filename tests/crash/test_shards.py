@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ray_app.models.itemcf import likeness
+from ray_app.models.itemcf import Fit, product
 from ray_app.models.product import Product, nearest, spans
 from ray_app.stores.blobs import Blobs
 from ray_app.training.shards import Run, here, work
@@ -32,9 +32,10 @@ def given() -> Product:
     n = USERS * EACH
     users, rows = np.repeat(np.arange(USERS, dtype=np.int32), EACH), drawn.zipf(1.3, n) % ITEMS
     at = np.sort(1_700_000_000_000 + drawn.integers(0, 10**9, n))
-    return likeness(
-        Interactions(users, rows.astype(np.int32), at, np.full(n, 5, np.float32), USERS, ITEMS), int(at[-1])
-    )
+    events = Interactions(users, rows.astype(np.int32), at, np.full(n, 5, np.float32), USERS, ITEMS)
+    found = product(events, int(at[-1]), Fit())
+    assert found is not None
+    return found
 
 
 def begun(place: str) -> tuple[Run, list]:  # type: ignore[type-arg]

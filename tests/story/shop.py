@@ -133,12 +133,19 @@ class Shop:
 
     async def job(self, name: str) -> Report:
         """What the job script of that name does, in this process."""
+        from functools import partial
+
         from ray_app.training.embed import embed
-        from ray_app.training.similarity import similarity
+        from ray_app.training.recallers import learn
         from ray_app.training.train import train
 
-        run = {"embed": embed, "similarity": similarity, "train": train}[name]
-        return await run(self.world, self.tenant, lambda line: None)
+        run = {
+            "embed": embed,
+            "similarity": partial(learn, name="item_cf"),
+            "factors": partial(learn, name="factors"),
+            "train": train,
+        }[name]
+        return await run(self.world, self.tenant, tell=lambda line: None)
 
     async def learn(self) -> list[Report]:
         return [await self.job(name) for name in ("embed", "similarity", "train")]

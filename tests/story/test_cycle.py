@@ -14,7 +14,7 @@ from ray_app.catalog.dataset import Datasets, parse
 from ray_app.registry.watch import RANKER, SHADOW
 from ray_app.training.build import build
 from ray_app.training.builds import export, last
-from ray_app.training.similarity import similarity
+from ray_app.training.recallers import learn
 from ray_app.training.train import train
 from tests.story.shop import Shop, history, within
 from tests.story.test_learning import stored
@@ -86,10 +86,12 @@ async def poisoned(shop: Shop, folder: Path) -> None:
     pq.write_table(table.drop_columns(["item_id"]), folder / "other.parquet")
     for name, why in (("mixed", "below"), ("other", "has no column item_id")):
         await built(shop, name=name, source=f"parquet:{folder}/{name}.parquet", days=400, later_days=14)
-        for job in (similarity, train):
-            report = await job(shop.world, shop.tenant, quiet, dataset=name)
-            assert report.version is None, f"{job.__name__} took {name}"
-            assert why in report.why or "not above" in report.why, report.why
+        for report in (
+            await learn(shop.world, shop.tenant, "item_cf", quiet, dataset=name),
+            await train(shop.world, shop.tenant, quiet, dataset=name),
+        ):
+            assert report.version is None, f"{report.name} took {name}"
+            assert why in report.why, report.why
     page = last(shop.world.blobs, shop.tenant, "other")
     assert page is not None
     assert "item_id" not in page["schema"]

@@ -8,6 +8,8 @@ import httpx
 import numpy as np
 import pytest
 
+from ray_app.features.view import NAMES
+from ray_app.models.listwise import Listwise
 from ray_app.registry.watch import RANKER, SHADOW
 from tests.story.conftest import House
 from tests.story.shop import Shop, within
@@ -18,14 +20,12 @@ __all__ = ["operator"]
 
 
 async def reversed_ranker(shop: Shop) -> str:
-    """A staged version that says the opposite of the live one."""
-    registry = shop.world.registry
-    live = await registry.live(shop.tenant, RANKER)
-    assert live is not None
-    arrays = {k: np.array(v) for k, v in (await registry.load(shop.tenant, live)).items()}
-    last = max(k for k in arrays if k.startswith("weight"))
-    arrays[last], arrays[last.replace("weight", "bias")] = -arrays[last], -arrays[last.replace("weight", "bias")]
-    return (await registry.register(shop.tenant, RANKER, arrays, {"ndcg@20": 0.0}, live.about)).id
+    """A staged version that puts last what the channels found first."""
+    ranker = Listwise("opposite", np.zeros(len(NAMES), np.float32), np.ones(len(NAMES), np.float32), [
+        (-np.float32([[name == "merged"] for name in NAMES]), np.zeros(1, np.float32))
+    ])  # fmt: skip
+    about = {"kind": ranker.kind, "features": list(NAMES)}
+    return (await shop.world.registry.register(shop.tenant, RANKER, ranker.arrays(), {"ndcg@20": 0.0}, about)).id
 
 
 async def serving(shop: Shop, wanted: dict[str, str]) -> bool:

@@ -44,7 +44,9 @@ def test_names_are_a_contract_with_every_trained_ranker() -> None:
     """A version that was trained on other names, or another order, is refused when it is loaded."""
     assert NAMES == (
         "item_cf_place", "content_place", "hot_place", "hot_category_place", "new_place",
-        "item_cf_score", "item_cf_share", "content_score", "content_share", "merged",
+        "factors_place", "two_tower_place", "covisit_place", "similar_place", "tags_place", "precomputed_place",
+        "item_cf_score", "item_cf_share", "content_score", "content_share", "factors_score", "factors_share",
+        "two_tower_score", "two_tower_share", "covisit_score", "covisit_share", "merged",
         "hot_1d", "hot_3d", "hot_7d", "hot_14d", "hot_30d",
         "trend_1d_3d", "trend_3d_7d", "trend_7d_14d", "trend_14d_30d",
         "age", "price", "price_above_usual", "price_from_usual", "likeness", "category_share", "history",

@@ -7,7 +7,7 @@ import pytest
 
 from ray_app.models.itemcf import Fit, ItemCF
 from ray_app.types import Interactions
-from tests.unit.make import NOW, interactions, visitor
+from tests.unit.make import NOW, interactions, pinned, visitor
 
 EVEN = Fit(half_life_s=1e12, source_norm=0.5)
 
@@ -51,7 +51,7 @@ def test_a_recommendation_adds_up_what_each_recent_item_says() -> None:
     neighbours = np.array([[2, 3], [2, 4], [0, 1], [0, 1], [0, 1]], np.int32)
     weights = np.array([[0.4, 0.5], [0.4, 0.3], [0, 0], [0, 0], [0, 0]], np.float32)
     who = visitor([0, 1], ages_s=np.zeros(2, np.float32))
-    found = ItemCF(neighbours, weights).recommend(who, 10, np.ones(5, np.bool_))
+    found = ItemCF(neighbours, weights).recommend(who, 10, np.ones(5, np.bool_), pinned(5))
     assert found.rows.tolist() == [2, 3, 4]
     assert found.scores == pytest.approx([0.8, 0.5, 0.3])
 

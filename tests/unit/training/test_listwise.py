@@ -54,7 +54,7 @@ def test_the_ranker_in_numpy_is_the_one_in_torch(hidden: tuple[int, ...]) -> Non
 
 def test_a_fit_finds_what_decides_and_is_the_same_each_time() -> None:
     how = Network((), epochs=30, learning_rate=3e-2)
-    first, second = fit(examples(300), "v", how), fit(examples(300), "v", how)
+    first, second = fit(examples(1200), "v", how), fit(examples(1200), "v", how)
     for e in examples(5, seed=9):
         assert np.array_equal(scored(first, e.features), scored(second, e.features))
     right = [np.argmax(scored(first, e.features)) == np.argmax(e.taken) for e in examples(100, seed=9)]

@@ -1,0 +1,132 @@
+"""Channels that learn: variants compared on one slice of time, the best judged on the next, the gate, and then the
+fit on all that goes live."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ray_app.catalog.pinned import Pinned
+from ray_app.catalog.scenario import Scenarios
+from ray_app.errors import InvalidField
+from ray_app.models.base import Recaller
+from ray_app.models.evaluate import evaluate
+from ray_app.registry.watch import Live
+from ray_app.training import gate, similarity, slices
+from ray_app.training.dataset import Past
+from ray_app.training.gate import Made
+from ray_app.training.history import History
+from ray_app.training.kinds import KINDS
+from ray_app.training.report import Refused, Report, Tell
+from ray_app.training.shards import Run
+from ray_app.training.similarity import Sharing
+from ray_app.training.slices import Slice
+from ray_app.training.stores import Stores, catalogue, history, origin_of
+
+K = 20
+MOST_JUDGED = 4000  # visitors of a slice, evenly
+ALONE = Sharing()
+
+
+async def learn(
+    stores: Stores, tenant: str, name: str, tell: Tell, sharing: Sharing = ALONE, dataset: str | None = None
+) -> Report:
+    """Fit the channel `name` on the newest build of `dataset`, or on the live tables, and promote it, or say why not.
+
+    A fit in parts that was killed goes on where it was; one with the input of the live version changes nothing.
+    Raises InvalidField for a channel that does not learn.
+    """
+    if name not in KINDS:
+        raise InvalidField("channel", name, ", ".join(KINDS))
+    origin = await origin_of(stores, tenant)
+    pinned = await catalogue(stores, Live(stores.registry), tenant)
+    try:
+        events, build = await history(stores, tenant, pinned, dataset)
+    except Refused as e:
+        return Report(name, None, why=str(e))
+    tell(f"{len(events.events):,} behaviours of {len(events.visitors):,} visitors on {pinned.n:,} items")
+    if not len(events.events):
+        return Report(name, None, why="there are no behaviours yet")
+    variant, metrics = await asyncio.to_thread(_judged, name, events, pinned, tell)
+    live = await stores.registry.live(tenant, name)
+    if live and (why := gate.worse(metrics, live.metrics, f"recall@{K}")):
+        return Report(name, None, metrics, why)
+    run = await asyncio.to_thread(similarity.begin, stores.blobs, tenant, name, variant, events)
+    if run and live and live.about.get("run") == run.folder:
+        await asyncio.to_thread(run.remove)
+        return Report(name, live.id, live.metrics, "it was made of this input already")
+    until = int(events.events.at[-1])
+    about = {"variant": variant, "behaviours": len(events.events), "until": until, "run": run.folder if run else "",
+             "dataset": build, **origin}  # fmt: skip
+    model = await asyncio.to_thread(_fitted, run, _Asked(name, variant, events, pinned), tell, sharing)
+    report = Report(name, None, metrics, "no two items have a visitor in common")
+    if not model.empty():
+        arrays = await asyncio.to_thread(lambda: model.prepared().arrays())
+        report = await gate.release(stores, tenant, Made(name, arrays, metrics, about, pinned.n))
+    if run:
+        await asyncio.to_thread(run.remove)
+    return report
+
+
+def _judged(name: str, events: History, pinned: Pinned, tell: Tell) -> tuple[str, dict[str, float]]:
+    """The variant that the slice before the last one prefers, and its figures on the last one; {} without slices."""
+    later = slices.last(events, pinned)
+    variant = choose(name, later.before if later else events, pinned, tell)
+    metrics = measure(name, variant, later) if later else {}
+    tell(f"{variant}, on what was taken later: " + ", ".join(f"{k} {v:.4f}" for k, v in metrics.items()))
+    return variant, metrics
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    name: str
+    variant: str
+    events: History
+    pinned: Pinned
+
+
+def _fitted(run: Run | None, asked: _Asked, tell: Tell, sharing: Sharing) -> Recaller:
+    """On the whole history, in parts where `run` is."""
+    if run is not None:
+        return similarity.made(run, asked.name, asked.variant, tell, sharing)
+    e = asked.events.events
+    return KINDS[asked.name].fit(asked.variant, e, int(e.at[-1]) + 1, asked.pinned)
+
+
+async def named(stores: Stores, tenant: str, channels: Sequence[str]) -> list[str]:
+    """Those of `channels` that a scenario of the tenant names: only they are worth a fit."""
+    wanted = {c for s in await Scenarios(stores.documents, stores.clock).list(tenant) for c in s.channels}
+    return [c for c in channels if c in wanted]
+
+
+def choose(name: str, events: History, pinned: Pinned, tell: Tell) -> str:
+    """The variant with the most recall on the last slice of `events`, which is not the one that judges it; the usual
+    one where nothing can be compared."""
+    usual, *others = KINDS[name].variants(len(np.unique(events.events.rows[events.events.weights > 0])))
+    later = slices.last(events, pinned) if others else None
+    if later is None:
+        return usual
+    figures = {variant: measure(name, variant, later)[f"recall@{K}"] for variant in (usual, *others)}
+    tell(f"recall@{K} on the slice before: " + ", ".join(f"{v} {r:.4f}" for v, r in figures.items()))
+    return max(figures, key=lambda v: figures[v])
+
+
+def measure(name: str, variant: str, later: Slice) -> dict[str, float]:
+    """Recall and others at 20 on what was new to each visitor in a slice, of a fit on what came before it."""
+    moment = later.state.moment
+    return judge(KINDS[name].fit(variant, later.learned, moment.now, moment.pinned), later.state)
+
+
+def judge(model: Recaller, state: Past) -> dict[str, float]:
+    users = list(state.wanted)[:: max(1, -(-len(state.wanted) // MOST_JUDGED))]
+    lists: Mapping[str, list[str]] = {str(u): _list(model, u, state) for u in users}
+    return evaluate({str(u): {str(r) for r in state.wanted[u]} for u in users}, lists, K)
+
+
+def _list(model: Recaller, user: int, state: Past) -> list[str]:
+    allowed = state.known.copy()
+    allowed[state.visitors[user].seen] = False
+    return [str(r) for r in model.recommend(state.visitors[user], K, allowed, state.moment.pinned).rows]
