@@ -11,6 +11,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,26 +26,27 @@ from ray_app.catalog.scenario import HOME, Channel
 from ray_app.catalog.shelf import Shelf
 from ray_app.events.schema import item_to_dict
 from ray_app.features.content import space_of
+from ray_app.models.base import Recaller
 from ray_app.models.evaluate import evaluate
-from ray_app.models.itemcf import Fit, ItemCF
 from ray_app.models.text import TextEmbedder
-from ray_app.registry.watch import ITEM_CF, Models
+from ray_app.registry.watch import Models
 from ray_app.training.contest import hold, winner
-from ray_app.training.dataset import Past, examples, past
+from ray_app.training.dataset import Past, examples, state_at
 from ray_app.training.history import History, from_columns
 from ray_app.training.judge import Slice
+from ray_app.training.kinds import KINDS
 from ray_app.training.listwise import Network
 from ray_app.training.multitask import Design
 from ray_app.training.rankers import Designs, fit, parts
+from ray_app.training.recallers import judge
 from ray_app.training.trees import Forest
 
 FOLDER = Path(__file__).parents[2] / "shared" / "data" / "ml-latest-small"
 CUT, EVER = 1_500_000_000_000, 1 << 60  # the moment of every cut, and beyond every test
 SHARE, LIKED, K = 0.8, 4.0, 20
 INNER = (0.8, 0.7, 0.6)  # of the training part: the first judges, the others teach
-VARIANTS = tuple(Fit(300, days * 86400.0, norm) for days in (90, 1e6) for norm in (0.5, 0.6, 0.7))
 SCENARIO = replace(HOME, candidates=400, diversity=0.0, category_share=1.0, channels={
-    "item_cf": Channel(1.0, 300), "content": Channel(0.1, 100), "hot": Channel(0.1, 100),
+    "item_cf": Channel(1.0, 300), "factors": Channel(1.0, 300), "content": Channel(0.1, 100), "hot": Channel(0.1, 100),
 })  # fmt: skip
 FLOORS = {"item_cf": 0.145, "end to end": 0.155}
 
@@ -87,20 +89,25 @@ def shelf() -> tuple[Pinned, TextEmbedder]:
     return made.pin(), embedder
 
 
-def state_of(history: History, pinned: Pinned, models: Models, how: Fit) -> Past:
-    found = past(history, pinned, CUT, EVER, models)
-    trained = {ITEM_CF: ItemCF.fit(history.before(CUT).events, CUT, how)}
-    return replace(found, models=replace(found.models, recallers=trained))
+def state_of(history: History, pinned: Pinned, embedder: TextEmbedder, variants: Mapping[str, str]) -> Past:
+    """At CUT, with each channel fitted by its variant on what came before."""
+    before = history.before(CUT).events
+    learned: dict[str, Recaller] = {name: KINDS[name].fit(v, before, CUT, pinned) for name, v in variants.items()}
+    return state_at(history, pinned, CUT, EVER, Models(embedder, learned))
 
 
-def channel_recall(state: Past) -> float:
-    lists = {}
-    for user in state.wanted:
-        fresh = state.known.copy()
-        fresh[state.visitors[user].seen] = False
-        rows = state.models.recallers[ITEM_CF].recommend(state.visitors[user], K, fresh).rows
-        lists[str(user)] = [str(r) for r in rows]
-    return evaluate(_names(state), lists, K)[f"recall@{K}"]
+def best_variants(history: History, pinned: Pinned, embedder: TextEmbedder) -> dict[str, str]:
+    """Of each channel that learns, the one with the most recall on what came after CUT."""
+    best, taken = {}, len(np.unique(history.before(CUT).events.rows))
+    for name, kind in KINDS.items():
+        found = {v: recalls(state_of(history, pinned, embedder, {name: v}))[name] for v in kind.variants(taken)}
+        best[name] = max(found, key=lambda v: found[v])
+        say(f"{name} on the training part: {best[name]} {found[best[name]]:.4f}")
+    return best
+
+
+def recalls(state: Past) -> dict[str, float]:
+    return {name: judge(model, state)[f"recall@{K}"] for name, model in state.models.recallers.items()}
 
 
 def say(line: str) -> None:
@@ -116,13 +123,12 @@ def main() -> None:
     learned = found[found["place"] < SHARE].copy()
     learned["place"] /= SHARE
     inner = {share: moved(learned, share, pinned) for share in INNER}
-    models = Models(embedder)
-    figures = {how: channel_recall(state_of(inner[INNER[0]], pinned, models, how)) for how in VARIANTS}
-    how = max(figures, key=lambda v: figures[v])
-    say(f"item_cf on the training part: {how} {figures[how]:.4f}")
-    states = {share: state_of(history, pinned, models, how) for share, history in inner.items()}
+    variants = best_variants(inner[INNER[0]], pinned, embedder)
+    states = {share: state_of(history, pinned, embedder, variants) for share, history in inner.items()}
     slices = {share: list(examples(state, SCENARIO)) for share, state in states.items()}
-    outer = state_of(moved(found, SHARE, pinned), pinned, models, how)
+    outer = state_of(moved(found, SHARE, pinned), pinned, embedder, variants)
+    channels = recalls(outer)
+    say("channels: " + ", ".join(f"{name} {figure:.4f}" for name, figure in channels.items()))
     names = inner[INNER[0]].visitors
     ends: list[float] = []
     for seed in range(1, args.seeds + 1):
@@ -133,8 +139,8 @@ def main() -> None:
         ranker = fit(kind, parts([e for s in INNER for e in slices[s]], names), kind, designs, lambda line: None)
         lists = ranked_lists(outer, replace(outer.models, ranker=ranker), SCENARIO)
         ends.append(_report(seed, kind, outer, lists))
-    print(json.dumps({"users": len(outer.wanted), "end to end": float(np.mean(ends)), "floors": FLOORS,
-                      "seconds": round(time.monotonic() - began)}))  # fmt: skip
+    print(json.dumps({"users": len(outer.wanted), "end to end": float(np.mean(ends)), "channels": channels,
+                      "floors": FLOORS, "seconds": round(time.monotonic() - began)}))  # fmt: skip
 
 
 def _report(seed: int, kind: str, state: Past, lists: Lists) -> float:

@@ -5,10 +5,22 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+from typing import TYPE_CHECKING
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from ray_app.wiring import open_world
+from ray_app.wiring import World, open_world
+
+if TYPE_CHECKING:
+    from ray_app.training.rankers import Away
+    from ray_app.training.report import Tell
+
+
+def away(world: World, args: argparse.Namespace, tell: Tell) -> Away | None:
+    from ray_app.training.distributed import fit_far
+
+    folder = f"{args.tenant}/runs/train"
+    return None if args.here else lambda fit, given, asked: fit_far(fit, given, world.blobs, folder, tell, asked)
 
 
 async def main() -> None:
@@ -18,16 +30,21 @@ async def main() -> None:
     parser.add_argument(
         "--policy", default="live", choices=["live", "shadow", "staged"], help="what a good one becomes"
     )
+    parser.add_argument(
+        "--here", action="store_true", help="fit in this process, without a worker and checkpoints: quicker where small"
+    )
     parser.add_argument("--dataset", help="its newest build; the live tables unless set")
     args = parser.parse_args()
     from ray_app.training.runs import recorded
-    from ray_app.training.train import train
+    from ray_app.training.train import Plan, train
 
     os.nice(10)
     async with open_world() as world:
         work = recorded(
             world, args.tenant, "train", vars(args),
-            lambda tell: train(world, args.tenant, tell, args.label_days, args.policy, args.dataset),
+            lambda tell: train(
+                world, args.tenant, tell, Plan(args.label_days, args.policy, args.dataset, away(world, args, tell))
+            ),
         )  # fmt: skip
         print(await work, flush=True)
 

@@ -15,6 +15,7 @@ from ray_app.registry.watch import EMBEDDER, ITEM_CF, RANKER
 from ray_app.streams.applied import wait_applied
 
 JOBS = {"embed": EMBEDDER, "similarity": ITEM_CF, "recall": Factors.name, "train": RANKER}  # what each makes
+FIRST = {"train": ("--here",)}  # somebody waits: no worker is started for a shop's first fit
 FLOWS_OF = {"items": ("items",), "behaviors": ("behaviors", "hot", "profile")}
 APPLY_S = 600.0
 Tell = Callable[[str], None]
@@ -96,7 +97,7 @@ def learn(jobs: Sequence[str], tenant: str, follow: FollowJob, tell: Tell) -> No
     for job in jobs:
         tell(f"job {job}")
         try:
-            for line in follow(job, ["--tenant", tenant]):
+            for line in follow(job, ["--tenant", tenant, *FIRST.get(job, ())]):
                 tell(f"  {line}")
         except LemoError as e:
             tell(f"  {e.message}")

@@ -20,11 +20,12 @@ from ray_app.stores.blobs import Blobs
 from ray_app.training.build import Span
 from ray_app.training.builds import Note
 from ray_app.training.columns import Arrays, from_parquet, to_parquet
+from ray_app.training.rankers import Fit
 from ray_app.training.report import Tell
 from ray_app.training.shards import Call, Part, here
 
-Fit = Callable[[Arrays, Callable[[Arrays], None], Arrays | None], Arrays]  # (given, told each state, resume) -> made
 MADE, SUMS = "made.", "sums.json"
+WORKER_CPU = 0.5  # so that a job and its worker fit beside what serves into two logical CPUs
 MOST_FAILURES = 3  # of a worker, each after its last checkpoint
 
 
@@ -75,7 +76,7 @@ def fit_far(
 
     `folder`: of blobs, in which a run lies under the content of its input and the parameters `asked`. Each state that
     `fit` tells is a checkpoint there; a run that was killed, worker or driver, goes on from its last one, and a
-    finished one is read.
+    finished one is read. Where the cluster has no CPU to spare, `fit` runs here.
     """
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
@@ -85,11 +86,15 @@ def fit_far(
     data = f"{folder}/{name}/data.parquet"
     if blobs.get(data) is None:
         blobs.put(data, body)
+    if ray.available_resources().get("CPU", 0.0) < WORKER_CPU:
+        tell("no CPU is free for a worker of Ray Train: the fit runs in the job, without checkpoints")
+        return dict(fit(given, lambda state: None, None))
     gpu = ray.cluster_resources().get("GPU", 0.0) >= 1
+    wanted = {"CPU": WORKER_CPU, "GPU": 1.0} if gpu else {"CPU": WORKER_CPU}
     done = TorchTrainer(
         _fit_here,
         train_loop_config={"fit": fit, "place": blobs.place, "copies": blobs.copies, "data": data},
-        scaling_config=ScalingConfig(num_workers=1, use_gpu=gpu, resources_per_worker={"CPU": 1}),
+        scaling_config=ScalingConfig(num_workers=1, use_gpu=gpu, resources_per_worker=wanted),
         run_config=RunConfig(
             name=name,
             storage_path=f"{blobs.place}/{folder}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -40,6 +40,34 @@ class Groups:
     def clicked(self) -> Scores:
         """float32, of every real place."""
         return np.asarray(self.labels[..., 0][self.there], np.float32)
+
+
+BLANK = {"recent": -1}  # beyond the last; 0 in the other fields
+
+
+def packed(data: Groups, held: Groups) -> dict[str, NDArray[Any]]:
+    """Both as arrays of one length, as wide as the wider, and `held` bool [g]: which are of the second."""
+    found: dict[str, NDArray[Any]] = {
+        f.name: _below(getattr(data, f.name), getattr(held, f.name), BLANK.get(f.name, 0)) for f in fields(Groups)
+    }
+    return {**found, "held": np.arange(len(data) + len(held)) >= len(data)}
+
+
+def unpacked(arrays: Mapping[str, NDArray[Any]]) -> tuple[Groups, Groups]:
+    """What `packed` was given."""
+    both, held = Groups(*(arrays[f.name] for f in fields(Groups))), arrays["held"]
+    return both.part(~held), both.part(held)
+
+
+def _below(a: NDArray[Any], b: NDArray[Any], blank: int) -> NDArray[Any]:
+    if not len(b) or not len(a):
+        return a if len(a) else b
+    wide = max(a.shape[1:2], b.shape[1:2])
+    if not wide:
+        return np.concatenate([a, b])
+    found = np.full((len(a) + len(b), *wide, *a.shape[2:]), blank, a.dtype)
+    found[: len(a), : a.shape[1]], found[len(a) :, : b.shape[1]] = a, b
+    return found
 
 
 def grouped(scenes: Sequence[Scene], labels: Sequence[Matrix]) -> Groups:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ray_app.models.calibration import PLAIN
 from ray_app.models.multitask import DAY_S, MOST_LOG_WATCH, item_buckets, visitor_bucket
-from ray_app.training.groups import Groups
+from ray_app.training.groups import Groups, unpacked
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -80,6 +80,12 @@ def fit(
         if epoch is not None:
             epoch(_state(number + 1, parameters, optimizer, best))
     return {**_kept(fixed), **{k: v for k, v in best.items() if k != "loss"}}
+
+
+def fit_packed(given: State, epoch: Callable[[State], None], resume: State | None, how: Design) -> State:
+    """As `fit`, of what `groups.packed` made: for a worker elsewhere."""
+    data, held = unpacked(given)
+    return fit(data, held, how, epoch, resume)
 
 
 def _fixed(data: Groups, how: Design) -> dict[str, NDArray[Any]]:

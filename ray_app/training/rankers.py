@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -12,17 +13,19 @@ import numpy as np
 
 from ray_app.errors import BrokenArtifact
 from ray_app.features.view import NAMES
-from ray_app.models.base import Ranker
+from ray_app.models.base import Arrays, Ranker
 from ray_app.models.calibration import platt
 from ray_app.models.multitask import MultiTask
 from ray_app.models.popularity import Popularity
 from ray_app.training import listwise, multitask, trees
 from ray_app.training.dataset import Example
-from ray_app.training.groups import Groups, grouped
+from ray_app.training.groups import Groups, grouped, packed
 from ray_app.training.listwise import Network
 from ray_app.training.multitask import Design
 from ray_app.training.trees import Forest
 
+Fit = Callable[[Arrays, Callable[[Arrays], None], Arrays | None], Arrays]  # (given, told each state, resume) -> made
+Away = Callable[[Fit, Arrays, Mapping[str, Any]], Arrays]  # the last: with which parameters, for the name of the run
 HELD = 10  # every so many visitors are kept from the fit: they choose the epoch and calibrate
 LOGISTIC = Design(hidden=(), size=0, attention=False, learning_rate=2e-2)
 
@@ -46,14 +49,16 @@ class Parts:
     held: Sequence[Example]
     data: Groups
     kept: Groups
+    away: Away | None = None
 
 
-def parts(found: Sequence[Example], names: Sequence[str]) -> Parts:
-    """`names`: of the visitors by number. A visitor is on one side in every slice."""
+def parts(found: Sequence[Example], names: Sequence[str], away: Away | None = None) -> Parts:
+    """`names`: of the visitors by number. A visitor is on one side in every slice. `away`: fits the neural ranker in
+    another process, which may be killed and go on; without it, here."""
     aside = [zlib.crc32(names[e.user].encode()) % HELD == 0 for e in found]
     learned = [e for e, a in zip(found, aside, strict=True) if not a]
     held = [e for e, a in zip(found, aside, strict=True) if a]
-    return Parts(learned, held, _groups(learned), _groups(held))
+    return Parts(learned, held, _groups(learned), _groups(held), away)
 
 
 def _groups(found: Sequence[Example]) -> Groups:
@@ -90,7 +95,10 @@ def _trees(found: Parts, version: str, how: Designs, tell: Callable[[str], None]
 def _neural(change: Callable[[Design], Design]) -> Fitter:
     def made(found: Parts, version: str, how: Designs, tell: Callable[[str], None]) -> Any:
         design = change(how.neural)
-        return MultiTask(version, multitask.fit(found.data, found.kept, design, lambda s: tell(_said(s, design))))
+        if found.away is None or not design.hidden:
+            return MultiTask(version, multitask.fit(found.data, found.kept, design, lambda s: tell(_said(s, design))))
+        given, fit_it = packed(found.data, found.kept), partial(multitask.fit_packed, how=design)
+        return MultiTask(version, dict(found.away(fit_it, given, asdict(design))))
 
     return made
 

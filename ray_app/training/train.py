@@ -21,7 +21,7 @@ from ray_app.training.dataset import FEATURES, Example, examples, past
 from ray_app.training.gate import Made, Policy, release
 from ray_app.training.history import History
 from ray_app.training.judge import Slice, judge
-from ray_app.training.rankers import Designs, fit, parts, reloaded
+from ray_app.training.rankers import Away, Designs, fit, parts, reloaded
 from ray_app.training.report import Refused, Report, Tell
 from ray_app.training.stores import Stores, catalogue, history, origin_of
 
@@ -41,6 +41,7 @@ class How:
     label_days: int = 14
     designs: Designs = DESIGNS
     features: Features = FEATURES
+    away: Away | None = None
 
 
 @dataclass(frozen=True)
@@ -52,31 +53,34 @@ class Trained:
     evaluated_from: int
 
 
-async def train(
-    stores: Stores,
-    tenant: str,
-    tell: Tell,
-    label_days: int = 14,
-    policy: Policy = "live",
-    dataset: str | None = None,
-) -> Report:
-    """From the newest build of `dataset`, or from the live tables; the policy says what becomes of a good one."""
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`label_days`: length of each slice. `policy`: what a good one becomes. `dataset`: learn from its newest build
+    instead of the live tables. `away`: as in rankers.parts."""
+
+    label_days: int = 14
+    policy: Policy = "live"
+    dataset: str | None = None
+    away: Away | None = None
+
+
+async def train(stores: Stores, tenant: str, tell: Tell, plan: Plan = Plan()) -> Report:
     live = Live(stores.registry)
     origin = await origin_of(stores, tenant)
     pinned = await catalogue(stores, live, tenant)
     scenario = await Scenarios(stores.documents, stores.clock).get(tenant, HOME.id)
     before = await stores.registry.live(tenant, RANKER)
-    how = How(scenario, label_days, features=stores.settings.features)
+    how = How(scenario, plan.label_days, features=stores.settings.features, away=plan.away)
     try:
-        events, build = await history(stores, tenant, pinned, dataset)
+        events, build = await history(stores, tenant, pinned, plan.dataset)
         found = await asyncio.to_thread(fit_ranker, events, pinned, live.of(tenant), how, tell, before)
     except Refused as e:
         return Report(RANKER, None, e.metrics, str(e))
-    about = {"kind": found.ranker.kind, "features": list(NAMES), "label_days": label_days,
+    about = {"kind": found.ranker.kind, "features": list(NAMES), "label_days": plan.label_days,
              "evaluated_from": found.evaluated_from, "until": int(events.events.at[-1]), "dataset": build,
              "parameters": asdict(how.designs), **origin}  # fmt: skip
     made = Made(RANKER, found.ranker.arrays(), found.metrics, about, pinned.n)
-    return await release(stores, tenant, made, policy)
+    return await release(stores, tenant, made, plan.policy)
 
 
 def fit_ranker(
@@ -99,12 +103,12 @@ def fit_ranker(
             f"consecutive slices of {how.label_days} days"
         )
     try:
-        entries = hold(parts(learned, events.visitors), newest, how.designs, tell)
+        entries = hold(parts(learned, events.visitors, how.away), newest, how.designs, tell)
         kind = winner(entries, tell)
         metrics = dict(entries[kind].metrics)
         metrics |= {f"{k}_{FIGURE}": e.figure for k, e in entries.items()}
         _gate(metrics, newest, live.ranker, before)
-        every = parts([e for cut in cuts[:SLICES] for e in found[cut]], events.visitors)
+        every = parts([e for cut in cuts[:SLICES] for e in found[cut]], events.visitors, how.away)
         final = reloaded(fit(kind, every, "final", how.designs, lambda line: None))
     except (ValueError, BrokenArtifact, NoneLeft) as e:
         raise Refused(str(e)) from None

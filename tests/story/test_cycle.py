@@ -15,7 +15,7 @@ from ray_app.registry.watch import RANKER, SHADOW
 from ray_app.training.build import build
 from ray_app.training.builds import export, last
 from ray_app.training.recallers import learn
-from ray_app.training.train import train
+from ray_app.training.train import Plan, train
 from tests.story.shop import Shop, history, within
 from tests.story.test_learning import stored
 
@@ -45,7 +45,7 @@ async def test_a_day_of_learning_and_a_day_of_poison(new_shop: Shop, tmp_path: P
 
     for job in ("embed", "similarity"):
         assert (await shop.job(job)).version
-    first = await train(shop.world, shop.tenant, quiet, dataset="daily")
+    first = await train(shop.world, shop.tenant, quiet, Plan(dataset="daily"))
     assert first.version, first.why
     version = await shop.world.registry.get(shop.tenant, RANKER, first.version)
     assert version.about["dataset"] == f"daily/{page['id']}"
@@ -59,7 +59,7 @@ async def test_a_day_of_learning_and_a_day_of_poison(new_shop: Shop, tmp_path: P
     assert again["rows"] == 1020
     assert again["drift"]["against"] == page["id"]
     assert again["drift"]["psi"]["occurred_at"] >= 0
-    second = await train(shop.world, shop.tenant, quiet, policy="shadow", dataset="daily")
+    second = await train(shop.world, shop.tenant, quiet, Plan(policy="shadow", dataset="daily"))
     assert (second.status, bool(second.version)) == ("shadow", True), second.why
     await within(10, lambda: has(shop, {RANKER: first.version, SHADOW: second.version}))
     shadow = await shop.world.registry.get(shop.tenant, RANKER, second.version or "")
@@ -88,7 +88,7 @@ async def poisoned(shop: Shop, folder: Path) -> None:
         await built(shop, name=name, source=f"parquet:{folder}/{name}.parquet", days=400, later_days=14)
         for report in (
             await learn(shop.world, shop.tenant, "item_cf", quiet, dataset=name),
-            await train(shop.world, shop.tenant, quiet, dataset=name),
+            await train(shop.world, shop.tenant, quiet, Plan(dataset=name)),
         ):
             assert report.version is None, f"{report.name} took {name}"
             assert why in report.why, report.why

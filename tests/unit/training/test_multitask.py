@@ -10,8 +10,9 @@ import torch
 
 from ray_app.models.base import Scene
 from ray_app.models.multitask import MultiTask, item_buckets
-from ray_app.training.groups import Groups, grouped
-from ray_app.training.multitask import Design, State, _fixed, _forward, _inputs, fit
+from ray_app.training.columns import from_parquet, to_parquet
+from ray_app.training.groups import Groups, grouped, packed, unpacked
+from ray_app.training.multitask import Design, State, _fixed, _forward, _inputs, fit, fit_packed
 from ray_app.types import Matrix, Visitor
 
 FEATURES, ITEMS = 6, 40
@@ -80,6 +81,25 @@ def test_a_fit_that_was_cut_goes_on_to_the_bit() -> None:
         again = fit(learned, held, SMALL, resume={k: np.array(v) for k, v in state.items()})
         assert again.keys() == whole.keys()
         assert all(np.array_equal(again[k], whole[k]) for k in whole)
+
+
+def test_a_fit_elsewhere_gets_what_a_fit_here_gets_and_goes_on_from_its_states() -> None:
+    """Through the Parquet file that a worker reads; the wider requests of one side only pad those of the other."""
+    learned, held, how = data(60), data(20, seed=3), Design(epochs=3, dropout=0.0)
+    given = from_parquet(to_parquet(packed(learned, held)))
+    again, kept = unpacked(given)
+    for one, other in ((learned, again), (held, kept)):
+        assert len(one) == len(other)
+        assert np.array_equal(one.clicked(), other.clicked())
+        assert one.names.tolist() == other.names.tolist()
+    told: list[State] = []
+    here = fit(learned, held, how)
+    there = fit_packed(given, told.append, None, how)
+    resumed = fit_packed(given, lambda state: None, told[0], how)
+    assert set(here) == set(there)
+    for name in here:
+        assert np.allclose(here[name], there[name], atol=1e-4), name
+        assert np.array_equal(there[name], resumed[name]), name
 
 
 def test_another_seed_is_another_model() -> None:
