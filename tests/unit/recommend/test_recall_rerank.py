@@ -11,19 +11,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ray_app.catalog.pinned import Pinned
+from ray_app.catalog.reranking import Cap
 from ray_app.catalog.scenario import HOME, Channel, Pin, Scenario
 from ray_app.clock import FixedClock
+from ray_app.models.diversity import DIVERSIFIERS
 from ray_app.models.itemcf import ItemCF
 from ray_app.recommend import fallback
 from ray_app.recommend.budget import Budget
+from ray_app.recommend.pins import pin, pinned_rows
 from ray_app.recommend.rank import by_popularity, rank
 from ray_app.recommend.recall import SOFTEN, Candidates, merge, recall
-from ray_app.recommend.rerank import pin, pinned_rows, rerank
+from ray_app.recommend.rerank import Plan, rerank
 from ray_app.types import Degraded, Rows, Scored, Scores
 from tests.unit.make import NOW, board, item, moment, pinned, shelf, visitor
 
 N = 30
-PLAIN = Scenario("s", "S", {"hot": Channel(1.0, 10)}, diversity=0.0, category_share=1.0)
+PLAIN = Scenario("s", "S", {"hot": Channel(1.0, 10)}, diversity=0.0, caps=())
 
 
 def rows(*r: int) -> Rows:
@@ -114,39 +117,48 @@ def test_before_the_first_training_popularity_lifts_the_merge() -> None:
     assert flat.tolist() == falling(3).tolist()
 
 
+def reranked(some: Rows, scores: Scores, n: int, scenario: Scenario, state: Pinned) -> list[int]:
+    return rerank(some, scores, Plan(n, scenario), state).rows.tolist()
+
+
+def by_share(share: float) -> Scenario:
+    return replace(PLAIN, caps=(Cap("category", share),))
+
+
 def by_category(*names: str) -> Pinned:
     return shelf([item(f"i{k}", category=c) for k, c in enumerate(names)]).pin()
 
 
 def test_a_category_fills_no_more_than_its_share_while_another_is_left() -> None:
     state = by_category(*"a" * 50, *"b" * 10)
-    slate = rerank(np.arange(60, dtype=np.int32), falling(60), 10, replace(PLAIN, category_share=0.6), state)
-    assert slate.tolist() == [0, 1, 2, 3, 4, 5, 50, 51, 52, 53]
+    slate = reranked(np.arange(60, dtype=np.int32), falling(60), 10, by_share(0.6), state)
+    assert slate == [0, 1, 2, 3, 4, 5, 50, 51, 52, 53]
 
 
 def test_a_cap_reaches_candidates_beyond_the_pool_that_diversity_compares() -> None:
     state = by_category(*"a" * 150, *"b" * 10)
-    slate = rerank(np.arange(160, dtype=np.int32), falling(160), 10, replace(PLAIN, category_share=0.5), state)
-    assert slate.tolist() == [0, 1, 2, 3, 4, 150, 151, 152, 153, 154]
+    slate = reranked(np.arange(160, dtype=np.int32), falling(160), 10, by_share(0.5), state)
+    assert slate == [0, 1, 2, 3, 4, 150, 151, 152, 153, 154]
 
 
 def test_what_a_cap_left_out_comes_last_rather_than_nothing() -> None:
     state = by_category("a", "a", "a", "b")
-    slate = rerank(np.arange(4, dtype=np.int32), falling(4), 4, replace(PLAIN, category_share=0.5), state)
-    assert slate.tolist() == [0, 1, 3, 2]
+    slate = reranked(np.arange(4, dtype=np.int32), falling(4), 4, by_share(0.5), state)
+    assert slate == [0, 1, 3, 2]
 
 
 def test_items_without_a_category_are_not_capped() -> None:
     state = by_category(*[""] * 6)
-    slate = rerank(np.arange(6, dtype=np.int32), falling(6), 4, replace(PLAIN, category_share=0.1), state)
-    assert slate.tolist() == [0, 1, 2, 3]
+    slate = reranked(np.arange(6, dtype=np.int32), falling(6), 4, by_share(0.1), state)
+    assert slate == [0, 1, 2, 3]
 
 
 @given(
-    st.integers(0, 80), st.integers(1, 30), st.floats(0, 1), st.floats(0, 1), st.integers(0, 2**32 - 1)
+    st.integers(0, 80), st.integers(1, 30), st.floats(0, 1), st.floats(0.01, 0.99), st.sampled_from(list(DIVERSIFIERS)),
+    st.integers(0, 2**32 - 1),
 )  # fmt: skip
 def test_a_slate_has_no_repeats_and_is_full_while_there_are_candidates(
-    m: int, n: int, diversity: float, share: float, seed: int
+    m: int, n: int, diversity: float, share: float, how: str, seed: int
 ) -> None:
     drawn = np.random.default_rng(seed)
     vectors = drawn.normal(size=(80, 3))
@@ -155,8 +167,8 @@ def test_a_slate_has_no_repeats_and_is_full_while_there_are_candidates(
         vectors / np.linalg.norm(vectors, axis=1, keepdims=True),
     ).pin()
     some = drawn.permutation(80)[:m].astype(np.int32)
-    scenario = replace(PLAIN, diversity=diversity, category_share=share)
-    slate = rerank(some, drawn.normal(size=m).astype(np.float32), n, scenario, state).tolist()
+    scenario = replace(PLAIN, diversity=diversity, diversifier=how, caps=(Cap("category", share),))
+    slate = reranked(some, drawn.normal(size=m).astype(np.float32), n, scenario, state)
     assert len(slate) == len(set(slate)) == min(n, m)
     assert set(slate) <= set(some.tolist())
 
@@ -176,7 +188,8 @@ def test_a_slate_has_no_repeats_and_is_full_while_there_are_candidates(
 def test_pins_stand_where_the_operator_put_them(pins: tuple[Pin, ...], expected: list[int]) -> None:
     allowed = np.ones(10, np.bool_)
     allowed[1] = False
-    assert pin(rows(5, 6, 7, 8), pinned_rows(replace(PLAIN, pins=pins), allowed, 4, pinned(10)), 4).tolist() == expected
+    found = pinned_rows(replace(PLAIN, pins=pins), (), allowed, 4, pinned(10), falling(10))
+    assert pin(rows(5, 6, 7, 8), found, 4).tolist() == expected
 
 
 def test_the_fallback_is_hot_then_new_then_any() -> None:
