@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import retail
+from bench import diversity, retail
 from ray_app.catalog.scenario import HOME, Scenario
 from ray_app.clock import FixedClock
 from ray_app.models.evaluate import evaluate, variety
@@ -46,6 +46,8 @@ def ranked_lists(state: Past, trained: Models, scenario: Scenario = HOME) -> Lis
         lists["merged"][name] = [str(r) for r in answer.candidates.rows[:K]]
         for channel, found in answer.candidates.found.items():
             lists[channel][name] = [str(r) for r in found.rows[:K]]
+        for how, picked in diversity.ways(answer.candidates.rows, answer.scores, K, state.moment.pinned).items():
+            lists.setdefault(how, {})[name] = [str(r) for r in picked]
         plain = choose(replace(asked, models=replace(trained, ranker=None)))
         lists["popularity"][name] = [str(r) for r in plain.picked]
     return lists
@@ -99,7 +101,8 @@ def main() -> None:
     ratio = figures["end to end"]["recall@20"] / figures["merged"]["recall@20"]
     difference = check_evaluator(state, lists, Path(__file__).parents[2] / "shared" / "tools" / "eval_topn.py")
     print(f"end to end is {ratio:.3f} x merged (floor 1.12); evaluators differ by {difference}")
-    summary = {"users": len(state.wanted), "ratio": ratio, "evaluator_difference": difference,
+    apart = diversity.report(figures, lists, pinned)
+    summary = {"apart": apart, "users": len(state.wanted), "ratio": ratio, "evaluator_difference": difference,
                "seconds": round(time.monotonic() - began, 1),
                "recall@20": {k: v["recall@20"] for k, v in figures.items()},
                "ndcg@20": {k: v["ndcg@20"] for k, v in figures.items()}}  # fmt: skip

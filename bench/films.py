@@ -43,7 +43,7 @@ CUT, EVER = 1_500_000_000_000, 1 << 60  # the moment of every cut, and beyond ev
 SHARE, LIKED, K = 0.8, 4.0, 20
 INNER = (0.8, 0.7, 0.6)  # of the training part: the first judges, the others teach
 VARIANTS = tuple(Fit(300, days * 86400.0, norm) for days in (90, 1e6) for norm in (0.5, 0.6, 0.7))
-SCENARIO = replace(HOME, candidates=400, diversity=0.0, category_share=1.0, channels={
+SCENARIO = replace(HOME, candidates=400, diversity=0.0, caps=(), channels={
     "item_cf": Channel(1.0, 300), "content": Channel(0.1, 100), "hot": Channel(0.1, 100),
 })  # fmt: skip
 FLOORS = {"item_cf": 0.145, "end to end": 0.155}
