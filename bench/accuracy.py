@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import cold, retail
+from bench import cold, diversity, retail
 from ray_app.catalog.pinned import Pinned
 from ray_app.catalog.scenario import HOME, Scenario
 from ray_app.clock import FixedClock
@@ -83,6 +83,8 @@ def ranked_lists(state: Past, trained: Models, scenario: Scenario = HOME) -> Lis
         lists["merged"][name] = [str(r) for r in answer.candidates.rows[:K]]
         for channel, found in answer.candidates.found.items():
             lists[channel][name] = [str(r) for r in found.rows[:K]]
+        for how, picked in diversity.ways(answer.candidates.rows, answer.scores, K, state.moment.pinned).items():
+            lists.setdefault(how, {})[name] = [str(r) for r in picked]
         plain = choose(replace(asked, models=replace(trained, ranker=None)))
         lists["popularity"][name] = [str(r) for r in plain.picked]
     return lists
@@ -140,7 +142,8 @@ def main() -> None:
     print(f"end to end is {ratio:.3f} x merged (floor 1.12); evaluators differ by {difference}")
     unseen = cold.figures(events, pinned, cut)
     print(f"cold items (floor {cold.BAR}): " + ", ".join(f"{name} {recall:.4f}" for name, recall in unseen.items()))
-    summary = {"users": len(state.wanted), "ratio": ratio, "evaluator_difference": difference,
+    apart = diversity.report(figures, lists, pinned)
+    summary = {"apart": apart, "users": len(state.wanted), "ratio": ratio, "evaluator_difference": difference,
                "cold": unseen, "seconds": round(time.monotonic() - began, 1),
                "recall@20": {k: v["recall@20"] for k, v in figures.items()},
                "ndcg@20": {k: v["ndcg@20"] for k, v in figures.items()}}  # fmt: skip

@@ -45,7 +45,7 @@ FOLDER = Path(__file__).parents[2] / "shared" / "data" / "ml-latest-small"
 CUT, EVER = 1_500_000_000_000, 1 << 60  # the moment of every cut, and beyond every test
 SHARE, LIKED, K = 0.8, 4.0, 20
 INNER = (0.8, 0.7, 0.6)  # of the training part: the first judges, the others teach
-SCENARIO = replace(HOME, candidates=400, diversity=0.0, category_share=1.0, channels={
+SCENARIO = replace(HOME, candidates=400, diversity=0.0, caps=(), channels={
     "item_cf": Channel(1.0, 300), "factors": Channel(1.0, 300), "content": Channel(0.1, 100), "hot": Channel(0.1, 100),
 })  # fmt: skip
 FLOORS = {"item_cf": 0.145, "end to end": 0.155}

@@ -18,16 +18,16 @@ from typing import Any
 
 from bench import shop
 from ray_app import wiring
+from ray_app.catalog.rule import Rules
 from ray_app.catalog.scenario import Scenarios
 from ray_app.catalog.shelves import Shelves
 from ray_app.clock import SystemClock, new_id
 from ray_app.config import Settings
 from ray_app.features.boards import Boards
-from ray_app.recommend import Parts, Recommender
+from ray_app.recommend import Decision, Parts, Recommender
 from ray_app.recommend.ask import Ask
 from ray_app.recommend.request_id import RequestIds
 from ray_app.registry.watch import Live
-from ray_app.types import Slate
 from ray_app.wiring import World
 
 COUNT = 1500
@@ -47,26 +47,27 @@ async def users(world: World, n: int) -> list[str]:
     return sorted({k.decode().split(":")[4] async for k in world.redis.scan_iter(pattern, count=1000)})[:n]
 
 
-async def ask_all(recommender: Recommender, asked: list[str]) -> tuple[list[Slate], float, float]:
+async def ask_all(recommender: Recommender, asked: list[str]) -> tuple[list[Decision], float, float]:
     """The answers, and CPU and wall milliseconds for each."""
     cpu, wall = time.process_time(), time.perf_counter()
-    found = [await recommender.recommend("demo", Ask("home", 10, user_id=u, debug=True)) for u in asked]
+    found = [await recommender.decide("demo", Ask("home", 10, user_id=u)) for u in asked]
     n = len(asked) / 1000
     return found, (time.process_time() - cpu) / n, (time.perf_counter() - wall) / n
 
 
-def digest(slates: list[Slate]) -> str:
+def digest(slates: list[Decision]) -> str:
     """Of items, channels and reasons; of scores to four places."""
     shown = [
-        [(i.item_id, round(i.score, 4), i.channels, i.reason.code, i.reason.text) for i in s.items] for s in slates
+        [(i.item_id, round(i.score, 4), i.channels, i.reason.code, i.reason.text) for i in s.slate.items]
+        for s in slates
     ]
     return sha256(json.dumps(shown).encode()).hexdigest()[:12]
 
 
-def stages(slates: list[Slate]) -> dict[str, float]:
+def stages(slates: list[Decision]) -> dict[str, float]:
     parts: dict[str, list[float]] = {}
     for s in slates:
-        for name, ms in (s.debug or {})["stages_ms"].items():
+        for name, ms in s.stages_ms.items():
             parts.setdefault(name, []).append(ms)
     return {name: round(mean(ms), 3) for name, ms in parts.items()}
 
@@ -79,8 +80,8 @@ async def opened(world: World) -> Recommender:
     shelves = Shelves(world.documents, world.vectors, world.redis, prefix, lambda tenant: models.space())
     pinned = (await shelves.of("demo")).pin()
     await boards.refresh("demo", pinned.rows, pinned.n, clock.now())
-    scenarios, ids = Scenarios(world.documents, clock), RequestIds(b"bench")
-    parts = Parts(shelves, boards, scenarios, live.of, world.redis, lambda: prefix, clock, ids, new_id)
+    scenarios, rules, ids = Scenarios(world.documents, clock), Rules(world.documents, clock), RequestIds(b"bench")
+    parts = Parts(shelves, boards, scenarios, rules, live.of, world.redis, lambda: prefix, clock, ids, new_id)
     return Recommender(parts)
 
 

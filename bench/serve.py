@@ -28,12 +28,14 @@ from bench import retail, shop, synthetic
 from ray_app.launch import ROOT, House, free_port
 
 PATH = "/api/v1/recommend"
+SERVERS, INLINE = ("Gateway", "Recall", "Rank", "Rerank"), "inline"
 SCENARIO = "home"
 CONNECTIONS, MOST_CONNECTIONS = 16, 128
 STEPS = (0.95, 0.85, 0.75, 0.6, 0.45)  # of the closed loop's rate, tried as open loops until one is sustained
 LEAST_ANSWERED, MOST_P99_MS = 0.98, 250.0
 PSS_AFTER_S = 60.0
 LIMITS = {"p50_ms": 8.0, "p99_ms": 25.0, "share": 0.08, "share_aim": 0.20, "pss_gb": 3.0}
+CASES = ["retail/1", "retail/2", "retail/1/graph", "synthetic/1", "synthetic/2", "synthetic/1/graph"]
 Asks = list[tuple[str, dict[str, Any]]]
 
 
@@ -50,8 +52,9 @@ class Loop:
 @dataclass(frozen=True)
 class Figures:
     """`closed` at CONNECTIONS; `sustained` is the highest rate that an open loop kept up, `half` an open loop at half
-    of it. `cpu_ms`: of the Gateways for each answer. `others`: the share of this machine's processors that something
-    else took meanwhile: with much of it the rates say little. `pss_gb`: of the whole tree, PSS_AFTER_S after ready."""
+    of it. `cpu_ms`: of the Gateways and stages for each answer. `others`: the share of this machine's processors that
+    something else took meanwhile: with much of it the rates say little. `pss_gb`: of the whole tree, PSS_AFTER_S after
+    ready."""
 
     closed: Loop
     sustained: float
@@ -62,10 +65,11 @@ class Figures:
 
 
 class Variant(House):
-    """The system with another application, or with more replicas of its Gateway."""
+    """The system with another application or placement, or with more replicas of its Gateway."""
 
-    def __init__(self, data: Path, replicas: int = 1, import_path: str | None = None) -> None:
+    def __init__(self, data: Path, replicas: int = 1, import_path: str | None = None, placement: str = INLINE) -> None:
         super().__init__(data, free_port(), free_port())
+        self.extra = {"LEMO_SERVING_PLACEMENT": placement}
         (application,) = self._config["applications"]
         gateway = next(d for d in application["deployments"] if d["name"] == "Gateway")
         gateway["num_replicas"] = replicas
@@ -73,14 +77,16 @@ class Variant(House):
             application["import_path"], application["deployments"] = import_path, [gateway]
             del self._config["grpc_options"]
 
-    def gateways(self) -> list[psutil.Process]:
-        return [p for p in self.processes() if "ServeReplica:recommender:Gateway" in " ".join(p.cmdline())]
+    def servers(self) -> list[psutil.Process]:
+        """The replicas that make answers: Gateways, and the stages where they are apart."""
+        lines = {p: " ".join(p.cmdline()) for p in self.processes()}
+        return [p for p, line in lines.items() if any(f"ServeReplica:recommender:{n}" in line for n in SERVERS)]
 
 
 @contextmanager
 def running(house: Variant) -> Iterator[float]:
     """The time at which it was ready."""
-    house.start()
+    house.start(house.extra)
     try:
         house.wait_ready()
         yield time.monotonic()
@@ -104,9 +110,9 @@ def drive(house: House, asks: Asks, seconds: float, rate: float = 0.0) -> Loop:
 def measure(house: Variant, asks: Asks, seconds: float) -> Figures:
     """Warm up, closed loop, open loops downwards until one is sustained, and one at half of it."""
     drive(house, asks, 2.0)
-    before, strangers = _cpu_s(house.gateways()), _strangers_s(house)
+    before, strangers = _cpu_s(house.servers()), _strangers_s(house)
     closed = drive(house, asks, seconds)
-    cpu_ms = 1000 * (_cpu_s(house.gateways()) - before) / max(1.0, closed.rate * seconds)
+    cpu_ms = 1000 * (_cpu_s(house.servers()) - before) / max(1.0, closed.rate * seconds)
     others = (_strangers_s(house) - strangers) / seconds / (psutil.cpu_count() or 1)
     sustained = 0.0
     for step in STEPS:
@@ -164,8 +170,9 @@ def _ask(user: str) -> dict[str, Any]:
     return {"scenario": SCENARIO, "user_id": user, "n": 10}
 
 
-def run_case(data: Path, asks: Asks, replicas: int, seconds: float) -> Figures:
-    house = Variant(data, replicas)
+def run_case(data: Path, asks: Asks, case: str, seconds: float) -> Figures:
+    _, replicas, placement = f"{case}/{INLINE}".split("/")[:3]
+    house = Variant(data, int(replicas), placement=placement)
     with running(house) as ready_at:
         key = (data / "demo.key").read_text().strip()
         found = measure(house, [(k or key, body) for k, body in asks], seconds)
@@ -197,7 +204,7 @@ def main() -> None:
         "--data", type=Path, help="folder for the two shops, made where absent; a temporary one unless set"
     )
     parser.add_argument("--seconds", type=float, default=6.0, help="of each loop")
-    parser.add_argument("--cases", nargs="+", default=["retail/1", "retail/2", "synthetic/1", "synthetic/2"])
+    parser.add_argument("--cases", nargs="+", default=CASES, help="shop/replicas of the Gateway, and /graph")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="lemo-serve-") as folder:
         base, found = args.data or Path(folder), {}
@@ -205,9 +212,9 @@ def main() -> None:
         asks = {name: makers[name](base / name) for name in makers if any(c.startswith(name) for c in args.cases)}
         found["constant"] = run_constant(base / "constant", [("", _ask("u"))], args.seconds)
         for case in args.cases:
-            name, _, replicas = case.partition("/")
-            print(f"{case} replicas", file=sys.stderr)
-            found[case] = run_case(base / name, asks[name], int(replicas), args.seconds)
+            name = case.partition("/")[0]
+            print(case, file=sys.stderr)
+            found[case] = run_case(base / name, asks[name], case, args.seconds)
     table(found)
     top = found["constant"].sustained or found["constant"].closed.rate
     shares = {name: round(f.sustained / top, 3) for name, f in found.items()}

@@ -102,7 +102,13 @@ class Metrics(Section):
 
 
 class Serving(Section):
+    """`placement`: the stages of an answer in the Gateway's process, or in deployments of their own.
+    Decision traces: how many a replica keeps on average, and for how long; some 10 kB of Redis each."""
+
     max_body_bytes: int = Field(4 * 1024 * 1024, ge=1024)
+    placement: Literal["inline", "graph"] = "inline"
+    traces_per_s: float = Field(2.0, ge=0, le=1000)
+    trace_keep_s: int = Field(3600, ge=1)
 
 
 class Logs(Section):

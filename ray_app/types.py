@@ -137,7 +137,8 @@ class Reason:
 @dataclass(frozen=True, slots=True)
 class Placed:
     """One item of a slate; `features` are the values the ranker saw, in the view's order; `shadow` is the score of the
-    ranker beside the live one, where there is one."""
+    ranker beside the live one, where there is one. `propensity`: with which probability it came to its place, given the
+    places before it; below 1 only where a scenario explores."""
 
     item_id: str
     score: float
@@ -145,6 +146,7 @@ class Placed:
     reason: Reason
     features: tuple[float, ...] = ()
     shadow: float | None = None
+    propensity: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,4 +162,3 @@ class Slate:
     degraded: tuple[Degraded, ...] = ()
     arms: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
-    debug: Mapping[str, Any] | None = None

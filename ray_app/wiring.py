@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ray_app.recommend.request_id import Shown
     from ray_app.registry.registry import Registry
     from ray_app.serving.app import App
+    from ray_app.serving.background import Background
     from ray_app.stores.base import Documents, Vectors
     from ray_app.stores.blobs import Blobs
     from ray_app.stores.olap import Olap
@@ -135,46 +136,83 @@ async def open_world(settings: Settings | None = None) -> AsyncIterator[World]:
         await opened.close()
 
 
-async def open_app(settings: Settings) -> App:
-    """Everything that a gateway replica answers with; its background tasks run until `close`."""
-    from ray_app.access.keys import Keys, demo_key
-    from ray_app.catalog.scenario import Scenarios
+def sight(w: World, models_alone: bool = False) -> Background:
+    """What a replica that answers knows of every tenant, and keeps current."""
+    from ray_app.access.keys import Keys
     from ray_app.catalog.shelves import Shelves
     from ray_app.features.boards import Boards
-    from ray_app.recommend import Parts, Recommender
-    from ray_app.recommend.request_id import RequestIds
-    from ray_app.registry.watch import Live
-    from ray_app.serving.app import App
+    from ray_app.registry.watch import RANKER, Live
     from ray_app.serving.background import Background
+
+    keys = Keys(w.documents, w.clock)
+    live = Live(w.registry, (RANKER,)) if models_alone else Live(w.registry)
+    prefix = w.settings.stores.redis_prefix
+    shelves = Shelves(w.documents, w.vectors, w.redis, prefix, lambda tenant: live.of(tenant).space())
+    boards = Boards(w.redis, partial(w.prefixes.of, "hot"), w.settings.features)
+    return Background(w.clock, keys, live, shelves, boards, w.prefixes)
+
+
+async def open_app(settings: Settings, **stages: Callable[[Any], Awaitable[Any]]) -> App:
+    """Everything that a gateway replica answers with; its background tasks run until `close`. `stages`: how each is
+    asked in another process; none: they run in this one."""
+    from ray_app.access.keys import demo_key
+    from ray_app.catalog.rule import Rules
+    from ray_app.catalog.scenario import Scenarios
+    from ray_app.recommend import Parts, Recommender
+    from ray_app.recommend.graph import Graph
+    from ray_app.recommend.request_id import RequestIds
+    from ray_app.recommend.stages import INLINE
+    from ray_app.serving.app import App
     from ray_app.serving.slates import Slates
+    from ray_app.serving.traces import Traces
     from ray_app.stores.redis import refuse_cluster
 
     logs.start(settings.logs.level)
     w = world(settings)
     await refuse_cluster(w.redis)
-    prefix = settings.stores.redis_prefix
-    keys, live = Keys(w.documents, w.clock), Live(w.registry)
+    known = sight(w)
     if settings.embedded():  # a readable key is for one machine
-        await demo_key(keys, settings.data)
-    shelves = Shelves(w.documents, w.vectors, w.redis, prefix, lambda tenant: live.of(tenant).space())
-    boards = Boards(w.redis, partial(w.prefixes.of, "hot"), settings.features)
-    scenarios = Scenarios(w.documents, w.clock)
-    ids = RequestIds(await keys.secret("request_id"))
-    profiles = partial(w.prefixes.of, "profile")
-    parts = Parts(shelves, boards, scenarios, live.of, w.redis, profiles, w.clock, ids, new_id)
-    background = Background(w.clock, keys, live, shelves, boards, w.prefixes)
-    await background.start()
+        await demo_key(known.keys, settings.data)
+    scenarios, rules = Scenarios(w.documents, w.clock), Rules(w.documents, w.clock)
+    ids = RequestIds(await known.keys.secret("request_id"))
+    placed, profiles = Graph(**stages, clock=w.clock) if stages else INLINE, partial(w.prefixes.of, "profile")
+    parts = Parts(
+        known.shelves, known.boards, scenarios, rules, known.live.of, w.redis, profiles, w.clock, ids, new_id,
+        stages=placed,
+    )  # fmt: skip
+    await known.start()
     slates = Slates(w.log, settings.events.slate_topic)
+    traces = Traces(w.redis, settings.stores.redis_prefix, w.clock, settings.serving)
 
     async def close() -> None:
-        await background.stop()
+        await known.stop()
         await slates.close()
+        await traces.close()
         await w.close()
 
     return App(
-        settings, w.clock, w.log, w.documents, w.redis, shelves, scenarios, Recommender(parts), keys, slates,
-        w.prefixes, pool(w), letters(w), models(w), partial(check, w), close,
+        settings, w.clock, w.log, w.documents, w.redis, known.shelves, scenarios, rules, Recommender(parts), known.keys,
+        slates, traces, w.prefixes, pool(w), letters(w), models(w), partial(check, w), close,
     )  # fmt: skip
+
+
+async def open_stage(settings: Settings, models_alone: bool = False) -> tuple[Any, Callable[[], Awaitable[None]]]:
+    """What a replica of one stage works on, and how it is closed. `models_alone`: rankers without a catalogue."""
+    from ray_app.recommend.station import ModelServer, Station
+    from ray_app.stores.redis import refuse_cluster
+
+    logs.start(settings.logs.level)
+    w = world(settings)
+    await refuse_cluster(w.redis)
+    known = sight(w, models_alone)
+    await known.start(models_alone)
+
+    async def close() -> None:
+        await known.stop()
+        await w.close()
+
+    station = Station(w.clock, known.live.of, known.shelves, known.boards)
+    return ModelServer(known.live) if models_alone else station, close
 
 
 async def check(w: World) -> dict[str, str]:
@@ -316,17 +354,19 @@ async def request_ids(w: World) -> Callable[[str], Shown | None]:
 def build(args: dict[str, Any]) -> Any:
     """The Serve application `recommender`; `import_path` of serve_config.yaml."""
     from ray_app import cluster
-    from ray_app.serving.deployments import gateway
+    from ray_app.serving.deployments import gateway, stages
     from ray_app.streams.deployments import streams
     from ray_app.tasks.deployments import steward
 
     settings = config.load(file=Path(args["config"]) if args.get("config") else None)
     cluster.wait_started(ensure_actors(settings))
     asyncio.run(check_tables(settings))
+    apart = settings.serving.placement == "graph"
     return gateway().bind(
         partial(open_app, settings),
         streams.bind(partial(engine, settings)),
         steward.bind(partial(ensure_actors, settings)),
+        **(stages(partial(open_stage, settings)) if apart else {}),
     )
 
 

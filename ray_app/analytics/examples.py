@@ -38,8 +38,8 @@ QUERIES: Mapping[str, str] = named(Path(__file__).parent / "examples.sql")
 
 async def examples(olap: Olap, asked: Asked) -> dict[str, Any]:
     """The columns of the examples as arrays, by time: request_id, item_id, visitor, scenario, answered_at, position,
-    score, channels, features (float32 in the order of the view), arms and versions (JSON), confirmed, clicked,
-    converted, watch_time; {} when there are none. Raises Unavailable."""
+    score, channels, features (float32 in the order of the view), propensity, arms and versions (JSON), confirmed,
+    clicked, converted, watch_time; {} when there are none. Raises Unavailable."""
     parameters = {
         "tenant": asked.tenant, "since": asked.since, "until": asked.until, "window_ms": asked.window_s * 1000,
         "unconfirmed": int(asked.unconfirmed),

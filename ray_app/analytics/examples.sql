@@ -2,7 +2,8 @@
 -- One row for each item of an answer that its visitor has seen, as the client's impression says, with the feature values
 -- as they were shown and what the visitor did within the attribution window: clicked, converted, watch time.
 -- A behaviour that names an answer counts for that one alone; one that names none counts for the last answer before it
--- that showed the item to the same visitor. Repeated events and repeated answers count once.
+-- that showed the item to the same visitor. Repeated events and repeated answers count once. propensity: with which
+-- probability the item came to its place, below 1 only where the scenario explores.
 -- Parameters: tenant; since, until (ms: of the answers); window_ms (from an answer on); unconfirmed (1: also answers
 -- for which no impression came at all).
 WITH
@@ -13,7 +14,8 @@ WITH
       toUInt16(number - 1) AS position,
       JSONExtractFloat(placed, 'score') AS score,
       JSONExtract(placed, 'channels', 'Array(String)') AS channels,
-      JSONExtract(placed, 'features', 'Array(Float32)') AS features
+      JSONExtract(placed, 'features', 'Array(Float32)') AS features,
+      if(JSONHas(placed, 'propensity'), JSONExtractFloat(placed, 'propensity'), 1.) AS propensity
     FROM (
       SELECT request_id, visitor, scenario, answered_at, arms, versions, JSONExtractArrayRaw(items) AS list
       FROM slates FINAL
@@ -37,6 +39,7 @@ WITH
   kept AS (
     SELECT
       request_id, visitor, scenario, answered_at, arms, versions, item_id, position, score, channels, features,
+      propensity,
       (request_id, item_id) IN (SELECT request_id, item_id FROM named WHERE type = 'impression') AS confirmed
     FROM shown
     WHERE (request_id, item_id) IN (SELECT request_id, item_id FROM named WHERE type = 'impression')
@@ -63,7 +66,8 @@ WITH
 SELECT
   k.request_id AS request_id, k.item_id AS item_id, k.visitor AS visitor, k.scenario AS scenario,
   k.answered_at AS answered_at, k.position AS position, k.score AS score, k.channels AS channels,
-  k.features AS features, k.arms AS arms, k.versions AS versions, k.confirmed AS confirmed,
+  k.features AS features, k.propensity AS propensity, k.arms AS arms, k.versions AS versions,
+  k.confirmed AS confirmed,
   f.clicked AS clicked, f.converted AS converted, f.watch_time AS watch_time
 FROM kept AS k
 LEFT JOIN followed AS f ON k.request_id = f.request_id AND k.item_id = f.item_id

@@ -77,6 +77,25 @@ class Pinned:
         mask[self.rows_of(list(hidden))] = False
         return mask
 
+    def matching(self, filters: Sequence[Condition]) -> Mask:
+        """Every row that passes all filters, available or not: a copy."""
+        mask = np.ones(self.n, np.bool_)
+        for f in filters:
+            mask &= self._mask(f)
+        return mask
+
+    def fits(self, rows: Rows, filters: Sequence[Condition]) -> Mask:
+        """bool [len(rows)]: which of them pass all filters; of a filter on tags or attributes it reads no other row."""
+        keep = np.ones(len(rows), np.bool_)
+        for f in filters:
+            free = f.field == "tags" or f.field.startswith("attributes.")
+            keep &= self._read(f, rows) if free else self._mask(f)[rows]
+        return keep
+
+    def _read(self, f: Condition, rows: Rows) -> Mask:
+        wanted = f.value if f.op == "in" else (f.value,)
+        return np.fromiter((_fits(self.bodies[r], f, wanted) for r in rows.tolist()), np.bool_, len(rows))
+
     def _mask(self, f: Condition) -> Mask:
         name = (f.field, f.op, f.value)
         held = self._masks.get(name)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ray_app.catalog.reranking import Cap, Exploration, Freshness
 from ray_app.clock import Clock
 from ray_app.errors import Unavailable, UnknownScenario
 from ray_app.stores.base import Document, Documents, Outcome
@@ -32,10 +33,12 @@ class Pin:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """`diversity`: 0 ranks by score alone, 1 by difference alone (MMR). `category_share`: the most of a slate that
-    one category may fill. `exclude_seen`: drop what the visitor clicked, bought or refused. `from_context`: with a
-    context item, what is near it is wanted, whoever asks. `score`: expression over what the ranker predicts. `listed`:
-    the operator's items, best first, that the channel of this name brings."""
+    """`exclude_seen`: drop what the visitor clicked, bought or refused. `from_context`: with a context item, what is
+    near it is wanted, whoever asks. `diversity`: 0 ranks by score alone, 1 by difference alone, as `diversifier` (a
+    name of models.diversity) weighs them. `duplicate_likeness`: two items whose text vectors are as alike (cosine), or
+    whose titles are the same, are copies, and one of them alone is shown while others are left; 1: nobody looks.
+    `score`: expression over what the ranker predicts. `listed`: the operator's items, best first, that the channel of
+    this name brings."""
 
     id: str
     title: str
@@ -47,7 +50,11 @@ class Scenario:
     score: str = "click"
     from_context: bool = False
     diversity: float = 0.05
-    category_share: float = 0.6
+    diversifier: str = "mmr"
+    caps: tuple[Cap, ...] = (Cap("category", 0.6),)
+    duplicate_likeness: float = 1.0
+    freshness: Freshness | None = None
+    exploration: Exploration | None = None
     pins: tuple[Pin, ...] = ()
     hidden: frozenset[str] = field(default_factory=frozenset)
     listed: tuple[str, ...] = ()
@@ -60,6 +67,12 @@ def from_body(body: Mapping[str, Any]) -> Scenario:
     """What `public` wrote."""
     known = dict(body)
     known["channels"] = {name: Channel(**c) for name, c in body["channels"].items()}
+    share = known.pop("category_share", None)  # how a cap per category was written before there were others
+    caps = body.get("caps") if share is None else ([{"by": "category", "most": share}] if share < 1 else [])
+    if caps is not None:
+        known["caps"] = tuple(Cap(**c) for c in caps)
+    known["freshness"] = Freshness(**f) if (f := body.get("freshness")) else None
+    known["exploration"] = Exploration(**e) if (e := body.get("exploration")) else None
     known["pins"] = tuple(Pin(**p) for p in body.get("pins", ()))
     known["hidden"] = frozenset(body.get("hidden", ()))
     known["listed"] = tuple(body.get("listed", ()))
@@ -88,7 +101,7 @@ RELATED = Scenario(
 )
 BUY_AGAIN = Scenario(
     "buy_again", "Buy it again", {"buy_again": Channel(1.0, 200)}, exclude_seen=False, ranked=False, diversity=0.0,
-    category_share=1.0,
+    caps=(),
 )  # fmt: skip
 BUILT_IN = (HOME, RELATED, BUY_AGAIN)
 

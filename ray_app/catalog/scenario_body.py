@@ -4,32 +4,41 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from ray_app.catalog import expression
+from ray_app.catalog import expression, reranking
 from ray_app.catalog.scenario import Channel, Pin, Scenario
 from ray_app.errors import InvalidField
 from ray_app.events.schema import parse_id, refuse_unknown
 
 FIELDS = (
     "title", "channels", "candidates", "budget_s", "exclude_seen", "ranked", "score", "from_context",
-    "diversity", "category_share", "pins", "hidden", "listed",
+    "diversity", "diversifier", "caps", "duplicate_likeness", "freshness", "exploration", "pins", "hidden", "listed",
 )  # fmt: skip
 FLAGS = ("exclude_seen", "ranked", "from_context")
-SHARES = ("diversity", "category_share")
+SHARES = ("diversity", "duplicate_likeness")
+MOST_CAPS = 10
 MOST_ID_BYTES = 128
 MOST_CANDIDATES, MOST_QUOTA, MOST_POSITION, MOST_LISTED, MOST_BUDGET_S = 2000, 1000, 199, 1000, 10.0
 
 
-def parse(raw: Mapping[str, Any], base: Scenario, channels: Sequence[str]) -> Scenario:
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The names that a scenario may use."""
+
+    channels: Sequence[str]
+    diversifiers: Sequence[str]
+
+
+def parse(raw: Mapping[str, Any], base: Scenario, known: Known) -> Scenario:
     """`base` with the fields of `raw`. Raises InvalidField for the first that is not allowed."""
     refuse_unknown(raw, FIELDS)
     changed: dict[str, Any] = {}
     if "title" in raw:
         changed["title"] = parse_id("title", raw["title"])
     if "channels" in raw:
-        changed["channels"] = _channels(raw["channels"], channels)
+        changed["channels"] = _channels(raw["channels"], known.channels)
     if "candidates" in raw:
         changed["candidates"] = _whole("candidates", raw["candidates"], 10, MOST_CANDIDATES)
     if "budget_s" in raw:
@@ -38,6 +47,14 @@ def parse(raw: Mapping[str, Any], base: Scenario, channels: Sequence[str]) -> Sc
     changed |= {name: _number(name, raw[name], 0.0, 1.0) for name in SHARES if name in raw}
     if "score" in raw:
         changed["score"] = expression.parse("score", raw["score"])
+    if "diversifier" in raw:
+        changed["diversifier"] = _one_of("diversifier", raw["diversifier"], known.diversifiers)
+    if "caps" in raw:
+        changed["caps"] = tuple(reranking.parse_cap(f"caps[{i}]", c) for i, c in enumerate(_caps(raw["caps"])))
+    if "freshness" in raw:
+        changed["freshness"] = reranking.parse_freshness("freshness", raw["freshness"])
+    if "exploration" in raw:
+        changed["exploration"] = reranking.parse_exploration("exploration", raw["exploration"])
     if "pins" in raw:
         changed["pins"] = tuple(_pin(i, p) for i, p in enumerate(_list("pins", raw["pins"])))
     if "hidden" in raw:
@@ -74,6 +91,18 @@ def _pin(i: int, value: object) -> Pin:
         raise InvalidField(f"pins[{i}]", value, "an object with exactly item_id and position")
     position = _whole(f"pins[{i}].position", value["position"], 0, MOST_POSITION)
     return Pin(parse_id(f"pins[{i}].item_id", value["item_id"]), position)
+
+
+def _caps(value: object) -> Sequence[Any]:
+    if isinstance(value, str) or not isinstance(value, Sequence) or len(value) > MOST_CAPS:
+        raise InvalidField("caps", value, f"a list of at most {MOST_CAPS}")
+    return value
+
+
+def _one_of(field: str, value: object, known: Sequence[str]) -> str:
+    if value not in known:
+        raise InvalidField(field, value, ", ".join(known))
+    return str(value)
 
 
 def _list(field: str, value: object) -> Sequence[Any]:

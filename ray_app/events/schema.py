@@ -208,25 +208,26 @@ def read_item_event(body: bytes) -> Item | Deleted:
 def slate_entry(slate: Slate) -> Entry:
     """orjson reads dataclasses itself, at a fifteenth of what `asdict` costs. Features were float32: written as such
     they are half as long, and the same when they are read into float32 again."""
-    body = {k: getattr(slate, k) for k in Slate.__slots__ if k != "debug"}
+    body = {k: getattr(slate, k) for k in Slate.__slots__}
     body["items"] = [_placed(i) for i in slate.items]
     return Entry(f"{slate.tenant}/{slate.visitor}", orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY))
 
 
 def _placed(i: Placed) -> dict[str, Any]:
     features = np.asarray(i.features, np.float32)
-    placed = {"item_id": i.item_id, "score": i.score, "channels": i.channels, "reason": i.reason, "features": features}
-    return placed if i.shadow is None else {**placed, "shadow": i.shadow}
+    body = {"item_id": i.item_id, "score": i.score, "channels": i.channels, "reason": i.reason, "features": features}
+    body |= {} if i.shadow is None else {"shadow": i.shadow}
+    return body if i.propensity == 1.0 else {**body, "propensity": i.propensity}
 
 
 def read_slate(body: bytes) -> Slate:
     """Raises ValueError, TypeError or KeyError for a body that is not ours."""
     d = orjson.loads(body)
-    d["items"] = tuple(
-        Placed(
-            i["item_id"], i["score"], tuple(i["channels"]), Reason(**i["reason"]), tuple(i["features"]), i.get("shadow")
-        )
-        for i in d["items"]
-    )
+    d["items"] = tuple(_read_placed(i) for i in d["items"])
     d["degraded"] = tuple(Degraded(**x) for x in d["degraded"])
     return Slate(**d)
+
+
+def _read_placed(i: Mapping[str, Any]) -> Placed:
+    why, said = Reason(**i["reason"]), i.get("propensity", 1.0)
+    return Placed(i["item_id"], i["score"], tuple(i["channels"]), why, tuple(i["features"]), i.get("shadow"), said)

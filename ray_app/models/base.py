@@ -9,7 +9,7 @@ from typing import Any, Protocol, Self
 from numpy.typing import NDArray
 
 from ray_app.catalog.pinned import Pinned
-from ray_app.types import Mask, Matrix, Rows, Scored, Visitor
+from ray_app.types import Mask, Matrix, Rows, Scored, Scores, Visitor
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -85,4 +85,13 @@ class Ranker(Protocol):
 
     def arrays(self) -> Mapping[str, NDArray[Any] | bytes]:
         """What is saved: arrays by name, and files of other formats by file name."""
+        ...
+
+
+class Diversifier(Protocol):
+    """Orders candidates by what they are worth beside those before them."""
+
+    def __call__(self, relevance: Scores, vectors: Matrix, n: int, diversity: float) -> Rows:
+        """Positions of the n picked, in order: int32, without repeats. relevance float32 [m], the pool's best 1 and
+        its last 0; vectors float32 [m, d] of length 1 or 0; diversity 0 (relevance alone) to 1 (difference alone)."""
         ...

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from ray_app.catalog.pinned import Pinned
+from ray_app.catalog.rule import HIDE, Rule, Rules
 from ray_app.catalog.scenario import Scenario, Scenarios
 from ray_app.catalog.shelves import Shelves
 from ray_app.clock import Clock
@@ -18,15 +20,15 @@ from ray_app.features.view import Moment
 from ray_app.recommend import remote
 from ray_app.recommend.ask import Ask
 from ray_app.recommend.budget import Budget
-from ray_app.recommend.place import place
+from ray_app.recommend.place import Ranked, place
 from ray_app.recommend.rank import POPULARITY
 from ray_app.recommend.remote import Remote
 from ray_app.recommend.request import Request
 from ray_app.recommend.request_id import RequestIds
-from ray_app.recommend.stages import choose
+from ray_app.recommend.stages import INLINE, Stages, decide
 from ray_app.recommend.visitor import as_visitor, read_profile
 from ray_app.registry.watch import RANKER, Models
-from ray_app.types import Degraded, Placed, Slate
+from ray_app.types import Degraded, Slate
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -42,6 +44,7 @@ class Parts:
     shelves: Shelves
     boards: Boards
     scenarios: Scenarios
+    rules: Rules
     models: Callable[[str], Models]
     redis: Redis
     prefix: Callable[[], str]
@@ -49,6 +52,18 @@ class Parts:
     ids: RequestIds
     new_id: Callable[[], str]
     remote: Mapping[str, Remote] = field(default_factory=dict)
+    stages: Stages = INLINE
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A slate and how it came to be; the last two are None where no catalogue could be read. `stages_ms`: milliseconds
+    by stage, in order."""
+
+    slate: Slate
+    stages_ms: Mapping[str, float]
+    request: Request | None = None
+    ranked: Ranked | None = None
 
 
 class Recommender:
@@ -57,7 +72,11 @@ class Recommender:
         self._open = 0
 
     async def recommend(self, tenant: str, ask: Ask) -> Slate:
-        """Ranked items for one request.
+        """The slate of `decide`."""
+        return (await self.decide(tenant, ask)).slate
+
+    async def decide(self, tenant: str, ask: Ask) -> Decision:
+        """Ranked items for one request, and how they were found.
 
         A channel, the profile or a catalogue that is slow or fails is left out, and `slate.degraded` says so. Raises
         UnknownScenario, Unavailable when scenarios cannot be read, and Overloaded when too many requests are in hand;
@@ -72,20 +91,27 @@ class Recommender:
         finally:
             self._open -= 1
 
-    async def _answer(self, tenant: str, ask: Ask) -> Slate:
-        p = self._parts
+    async def _answer(self, tenant: str, ask: Ask) -> Decision:
+        p, unique = self._parts, self._parts.new_id()
         scenario = relieved(await p.scenarios.get(tenant, ask.scenario), self._open)
+        rules = await p.rules.of(tenant, ask.scenario)
         budget = Budget(p.clock, scenario.budget_s)
+        id = p.ids.make(unique, ask.scenario)
         pinned = await self._pinned(tenant, budget)
         with budget.stage("profile"):
             known = await read_profile(p.redis, p.prefix(), tenant, ask, budget)
+        slate = Slate(id, tenant, ask.scenario, ask.visitor, p.clock.now(), ())
         if pinned is None:
-            return self._slate(tenant, ask, (), budget, {})
+            return Decision(replace(slate, degraded=tuple(budget.degraded)), budget.stages)
         models = p.models(tenant)
         moment = Moment(pinned, p.boards.of(tenant, pinned.n), p.clock.now())
-        request = requested(ask, scenario, known, models, moment, budget)
-        ranked = choose(request, await remote.gather(p.remote, request))
-        return self._slate(tenant, ask, place(request, ranked), budget, named(models, scenario))
+        request = replace(requested(ask, scenario, known, models, moment, budget), seed=seed_of(id), tenant=tenant)
+        request = governed(request, rules)
+        ranked = await decide(request, await remote.gather(p.remote, request), p.stages)
+        items = place(request, ranked)
+        versions = {**named(models, scenario), **budget.versions}
+        made = replace(slate, items=items, degraded=tuple(budget.degraded), versions=versions)
+        return Decision(made, budget.stages, request, ranked)
 
     async def _pinned(self, tenant: str, budget: Budget) -> Pinned | None:
         shelf = self._parts.shelves.held(tenant)
@@ -98,16 +124,6 @@ class Recommender:
                 return None
         return shelf.pin()
 
-    def _slate(
-        self, tenant: str, ask: Ask, items: tuple[Placed, ...], budget: Budget, versions: Mapping[str, str]
-    ) -> Slate:
-        p = self._parts
-        debug = {"stages_ms": budget.stages} if ask.debug else None
-        return Slate(
-            p.ids.make(p.new_id(), ask.scenario), tenant, ask.scenario, ask.visitor, p.clock.now(), items,
-            tuple(budget.degraded), {}, versions, debug,
-        )  # fmt: skip
-
 
 def requested(ask: Ask, scenario: Scenario, known: Profile, models: Models, moment: Moment, budget: Budget) -> Request:
     """The ask as rows of the pinned shelf."""
@@ -119,6 +135,20 @@ def requested(ask: Ask, scenario: Scenario, known: Profile, models: Models, mome
     if scenario.exclude_seen:
         fresh[visitor.seen] = False
     return Request(ask.n, visitor, scenario, models, moment, budget, allowed, fresh)
+
+
+def governed(request: Request, rules: tuple[Rule, ...]) -> Request:
+    """With the rules in force; what they hide is not eligible."""
+    hidden = [request.moment.pinned.matching(r.items) for r in rules if r.action == HIDE]
+    for mask in hidden:
+        request.allowed[mask] = False
+        request.fresh[mask] = False
+    return replace(request, rules=rules)
+
+
+def seed_of(request_id: str) -> int:
+    """What is drawn by chance for an answer can be drawn again from its id."""
+    return int.from_bytes(blake2b(request_id.encode(), digest_size=8).digest())
 
 
 def relieved(scenario: Scenario, in_hand: int) -> Scenario:

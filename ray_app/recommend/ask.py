@@ -6,23 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ray_app.catalog import filter as filters
+from ray_app.catalog.filter import Filter
 from ray_app.errors import InvalidField
-from ray_app.events.schema import is_number, parse_id, refuse_unknown
+from ray_app.events.schema import parse_id, refuse_unknown
 
 FIELDS = ("scenario", "user_id", "session_id", "n", "context_item_id", "filters", "exclude", "debug")
-FILTER_FIELDS = ("item_id", "type", "category", "tags", "price", "published_at")
-OPS = ("eq", "in", "gte", "lte")
-ORDERED = ("price", "published_at")
 MOST_N, MOST_FILTERS, MOST_EXCLUDED = 200, 20, 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """One condition on a field of the item; all filters of an ask must hold. `tags` eq x: one of the tags is x."""
-
-    field: str
-    op: str
-    value: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +40,7 @@ def parse(raw: Mapping[str, Any]) -> Ask:
     user, session, context = raw.get("user_id"), raw.get("session_id"), raw.get("context_item_id")
     if user is not None and session is not None:
         raise InvalidField("user_id", user, "one of user_id and session_id, not both")
+    wanted = _list("filters", raw.get("filters"), MOST_FILTERS)
     debug = raw.get("debug", False)
     if not isinstance(debug, bool):
         raise InvalidField("debug", debug, "true or false")
@@ -59,7 +50,7 @@ def parse(raw: Mapping[str, Any]) -> Ask:
         None if user is None else parse_id("user_id", user),
         None if session is None else parse_id("session_id", session),
         None if context is None else parse_id("context_item_id", context),
-        tuple(_filter(i, f) for i, f in enumerate(_list("filters", raw.get("filters"), MOST_FILTERS))),
+        tuple(filters.parse(f"filters[{i}]", f) for i, f in enumerate(wanted)),
         tuple(parse_id("exclude", i) for i in _list("exclude", raw.get("exclude"), MOST_EXCLUDED)),
         debug,
     )
@@ -77,34 +68,3 @@ def _list(field: str, value: object, most: int) -> Sequence[Any]:
     if isinstance(value, str) or not isinstance(value, Sequence) or len(value) > most:
         raise InvalidField(field, value, f"a list of at most {most}")
     return value
-
-
-def _filter(i: int, raw: object) -> Filter:
-    name = f"filters[{i}]"
-    if not isinstance(raw, Mapping) or set(raw) != {"field", "op", "value"}:
-        raise InvalidField(name, raw, "an object with exactly field, op and value")
-    field, op, value = raw["field"], raw["op"], raw["value"]
-    if field not in FILTER_FIELDS and not (isinstance(field, str) and field.startswith("attributes.")):
-        raise InvalidField(f"{name}.field", field, f"{', '.join(FILTER_FIELDS)} or attributes.<name>")
-    if op not in OPS:
-        raise InvalidField(f"{name}.op", op, ", ".join(OPS))
-    if op == "in":
-        if not isinstance(value, list) or not value or len(value) > MOST_EXCLUDED:
-            raise InvalidField(f"{name}.value", value, f"a list of 1 to {MOST_EXCLUDED} values")
-        return Filter(field, op, tuple(_value(f"{name}.value", field, op, v) for v in value))
-    return Filter(field, op, _value(f"{name}.value", field, op, value))
-
-
-def _value(name: str, field: str, op: str, value: object) -> str | float | bool:
-    free = field.startswith("attributes.")
-    if is_number(value) and (free or field in ORDERED):
-        return float(value)
-    if op in ("gte", "lte"):
-        if field not in ORDERED and not free:
-            raise InvalidField(name.replace(".value", ".op"), op, "gte and lte on price, published_at, attributes")
-        raise InvalidField(name, value, "a number")
-    if isinstance(value, bool) and free:
-        return value
-    if isinstance(value, str) and field not in ORDERED:
-        return value
-    raise InvalidField(name, value, "a number" if field in ORDERED else "a string")

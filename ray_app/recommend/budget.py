@@ -10,13 +10,15 @@ from ray_app.types import Degraded
 
 
 class Budget:
-    """`stages`: milliseconds by stage, in order. `degraded` collects what was left out."""
+    """`stages`: milliseconds by stage, in order. `degraded` collects what was left out, `versions` those by which a
+    stage in another process has answered."""
 
     def __init__(self, clock: Clock, seconds: float) -> None:
         self._clock = clock
         self._ends = clock.monotonic() + seconds
         self.stages: dict[str, float] = {}
         self.degraded: list[Degraded] = []
+        self.versions: dict[str, str] = {}
 
     def left_s(self) -> float:
         return max(0.0, self._ends - self._clock.monotonic())

@@ -9,6 +9,7 @@ from ray_app.catalog import expression
 from ray_app.features.view import NAMES
 from ray_app.models.popularity import Popularity
 from ray_app.recommend.budget import Budget
+from ray_app.recommend.place import Judged
 from ray_app.types import Degraded, Scores
 
 if TYPE_CHECKING:
@@ -19,19 +20,26 @@ POPULARITY = "popularity"  # the version that answers name before the first trai
 UNTRAINED = Popularity(POPULARITY, NAMES)
 
 
-def rank(ranker: Ranker | None, scene: Scene, score: str, merged: Scores, budget: Budget) -> Scores:
-    """float32 [m], higher is better. `score`: the scenario's expression; `merged` float32 [m] where time is spent."""
+def rank(ranker: Ranker | None, scene: Scene, score: str, merged: Scores, budget: Budget) -> Judged:
+    """`score`: the scenario's expression; `merged` float32 [m] where time is spent."""
     if ranker is None:
-        return UNTRAINED.lifted(scene)
+        return Judged(UNTRAINED.lifted(scene))
     if not budget.left_s():
         budget.degraded.append(Degraded("rank", "the time budget is spent"))
-        return merged
-    return expression.score(score, ranker.predict(scene))
+        return Judged(merged)
+    return judge(ranker, scene, score)
+
+
+def judge(ranker: Ranker, scene: Scene, score: str) -> Judged:
+    """The expression over what is predicted, and the predictions by task."""
+    predicted = ranker.predict(scene)
+    return Judged(expression.score(score, predicted), dict(zip(expression.TASKS, predicted.T, strict=True)))
 
 
 def beside(shadow: Ranker, scene: Scene, score: str, budget: Budget) -> Scores | None:
-    """What the shadow ranker says, float32 [m]; None without time. It may fail and harms nobody."""
-    if not budget.left_s():
+    """What the shadow ranker says, float32 [m]; None without time, or where the live one did not answer: there would be
+    nothing to compare. It may fail and harms nobody."""
+    if not budget.left_s() or any(d.stage == "rank" for d in budget.degraded):
         return None
     try:
         return expression.score(score, shadow.predict(scene))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ray_app.catalog.rule import Rule
 from ray_app.catalog.scenario import Scenario
 from ray_app.features.view import Moment
 from ray_app.recommend.budget import Budget
@@ -13,7 +14,8 @@ from ray_app.types import Mask, Visitor
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """`allowed`: bool by row, what is eligible; `fresh`: the same without what the visitor has seen."""
+    """`allowed`: bool by row, what is eligible; `fresh`: the same without what the visitor has seen. `rules`: those in
+    force, the most important first. `seed`: of what is drawn by chance."""
 
     n: int
     visitor: Visitor
@@ -23,3 +25,6 @@ class Request:
     budget: Budget
     allowed: Mask
     fresh: Mask
+    rules: tuple[Rule, ...] = ()
+    seed: int = 0
+    tenant: str = ""

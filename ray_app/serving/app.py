@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from ray_app.access.keys import Keys
+    from ray_app.catalog.rule import Rules
     from ray_app.catalog.scenario import Scenarios
     from ray_app.catalog.shelves import Shelves
     from ray_app.clock import Clock
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ray_app.operations.pool import Pool
     from ray_app.recommend import Recommender
     from ray_app.serving.slates import Slates
+    from ray_app.serving.traces import Traces
     from ray_app.stores.base import Documents
     from ray_app.streams.control import Prefixes
     from ray_app.streams.letters import Letters
@@ -35,9 +37,11 @@ class App:
     redis: Redis
     shelves: Shelves
     scenarios: Scenarios
+    rules: Rules
     recommender: Recommender
     keys: Keys
     slates: Slates
+    traces: Traces
     prefixes: Prefixes
     pool: Pool
     letters: Letters

@@ -22,23 +22,29 @@ TENANTS_EVERY = 15  # turns of the boards between two looks for new tenants
 
 
 class Background:
+    """Public: what it keeps current."""
+
     def __init__(
         self, clock: Clock, keys: Keys, live: Live, shelves: Shelves, boards: Boards, prefixes: Prefixes
     ) -> None:
-        self._clock, self._keys, self._live, self._shelves, self._boards = clock, keys, live, shelves, boards
+        self._clock, self.keys, self.live, self.shelves, self.boards = clock, keys, live, shelves, boards
         self._prefixes = prefixes
         self._tasks: list[asyncio.Task[None]] = []
 
-    async def start(self) -> None:
-        """Returns when the known tenants are loaded, or could not be: then it is tried again."""
+    async def start(self, models_alone: bool = False) -> None:
+        """Returns when the known tenants are loaded, or could not be: then it is tried again. `models_alone`: only
+        what is live in the registry is followed, of tenants that are asked for."""
+        if models_alone:
+            self._tasks = [asyncio.create_task(self.live.follow())]
+            return
         await self._quietly(self._prefixes.refresh())
         await self._quietly(self._tenants())
-        self._shelves.start()
-        self._tasks = [asyncio.create_task(self._live.follow()), asyncio.create_task(self._follow())]
+        self.shelves.start()
+        self._tasks = [asyncio.create_task(self.live.follow()), asyncio.create_task(self._follow())]
 
     async def stop(self) -> None:
         await cancel(self._tasks)
-        await self._shelves.stop()
+        await self.shelves.stop()
 
     async def _follow(self) -> None:
         turn = 0
@@ -51,19 +57,19 @@ class Background:
 
     async def _tenants(self) -> None:
         """The models first, so that a shelf is read in the live space."""
-        for tenant in await self._keys.tenants():
-            if self._shelves.held(tenant) is None:
-                await self._live.refresh(tenant)
-                await self._shelves.of(tenant)
+        for tenant in await self.keys.tenants():
+            if self.shelves.held(tenant) is None:
+                await self.live.refresh(tenant)
+                await self.shelves.of(tenant)
         await self._refresh()
 
     async def _refresh(self) -> None:
         await self._prefixes.refresh()
-        for tenant in self._live.tenants():
-            shelf = self._shelves.held(tenant)
+        for tenant in self.live.tenants():
+            shelf = self.shelves.held(tenant)
             if shelf is not None:
                 pinned = shelf.pin()
-                await self._boards.refresh(tenant, pinned.rows, pinned.n, self._clock.now())
+                await self.boards.refresh(tenant, pinned.rows, pinned.n, self._clock.now())
 
     async def _quietly(self, work: asyncio.Future[None] | object) -> None:
         try:

@@ -1,4 +1,5 @@
-"""Gateway: the Serve ingress behind both doors, a class made from the table of use cases."""
+"""Gateway: the Serve ingress behind both doors, a class made from the table of use cases. Recall, Rank and Rerank:
+the stages in deployments of their own, where the settings say `placement: graph`."""
 
 from __future__ import annotations
 
@@ -6,19 +7,28 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from ray import serve
+from ray.serve.handle import DeploymentHandle
 
+from ray_app.recommend.graph import RankAnswer, RankAsk, RecallAsk, Recalled, RerankAsk
+from ray_app.recommend.rerank import Reranked
+from ray_app.recommend.station import ModelServer, Station
 from ray_app.serving.app import App
 from ray_app.serving.grpc import METHODS
 from ray_app.serving.http import build
 
-Open = Callable[[], Awaitable[App]]
+Open = Callable[..., Awaitable[App]]
+OpenStage = Callable[..., Awaitable[tuple[Any, Callable[[], Awaitable[None]]]]]
+OPTIONS: dict[str, Any] = {
+    "max_ongoing_requests": 1000, "max_surge_percent": 100, "ray_actor_options": {"num_cpus": 0.1},
+}  # fmt: skip
+MOST_AT_ONCE, GATHER_S = 32, 0.001  # requests of one turn, and how long the first of them waits for others
 
 
 class Doors:
     """`open_app` connects here, in the replica, so that no connection is ever pickled. Serve awaits `__init__`."""
 
-    async def __init__(self, open_app: Open, *others: Any) -> None:  # type: ignore[misc]
-        self.lemo = await open_app()
+    async def __init__(self, open_app: Open, *others: Any, **stages: DeploymentHandle[Any]) -> None:  # type: ignore[misc]
+        self.lemo = await open_app(**{name: handle.answer.remote for name, handle in stages.items()})
 
     def __serve_build_asgi_app__(self) -> Any:  # the name that Serve looks for
         return build(lambda: self.lemo)
@@ -30,3 +40,47 @@ class Doors:
 def gateway() -> Any:
     shell = type("Gateway", (Doors,), dict(METHODS))
     return serve.deployment(serve.ingress()(shell), name="Gateway")
+
+
+class Stage:
+    """One stage over what `open_stage` connects here."""
+
+    async def __init__(self, open_stage: OpenStage, **how: bool) -> None:  # type: ignore[misc]
+        self.seat, self._close = await open_stage(**how)
+
+    async def __del__(self) -> None:
+        await self._close()
+
+
+class Recall(Stage):
+    seat: Station
+
+    async def answer(self, ask: RecallAsk) -> Recalled:
+        return await self.seat.recall(ask)
+
+
+class Rank(Stage):
+    """What comes at the same time is ranked in one turn, a forward pass for each: a ranker may look at the visitor."""
+
+    seat: ModelServer
+
+    @serve.batch(max_batch_size=MOST_AT_ONCE, batch_wait_timeout_s=GATHER_S)
+    async def answer(self, asks: list[RankAsk]) -> list[RankAnswer]:
+        return await self.seat.rank(asks)
+
+
+class Rerank(Stage):
+    seat: Station
+
+    async def answer(self, ask: RerankAsk) -> Reranked:
+        return await self.seat.rerank(ask)
+
+
+def stages(open_stage: OpenStage) -> dict[str, Any]:
+    """Bound deployments by the name of their stage."""
+
+    def made(shell: type[Stage], **how: bool) -> Any:
+        deployment: Any = serve.deployment(shell, name=shell.__name__, **OPTIONS)
+        return deployment.bind(open_stage, **how)
+
+    return {"recall": made(Recall), "rank": made(Rank, models_alone=True), "rerank": made(Rerank)}

@@ -9,9 +9,10 @@ from typing import Any
 from ray_app.catalog import item, scenario_body, user
 from ray_app.errors import InvalidField, NotFound
 from ray_app.events.schema import behavior_entry, delete_entry, item_entry, parse_behavior, parse_id, refuse_unknown
+from ray_app.models.diversity import DIVERSIFIERS
 from ray_app.recommend import ask as asks
 from ray_app.recommend.channels import KNOWN
-from ray_app.serving import figures, models, operators
+from ray_app.serving import explains, figures, models, operators, rules
 from ray_app.serving.app import App
 from ray_app.serving.bulk import append, sort, wait_readable
 from ray_app.stores.base import Where
@@ -21,6 +22,7 @@ Ask = Mapping[str, Any]
 Answer = dict[str, Any]
 Call = Callable[[App, str, Ask], Awaitable[Answer]]
 MOST_LISTED = 1000
+NAMES = scenario_body.Known(KNOWN, tuple(DIVERSIFIERS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +40,17 @@ class Use:
 
 
 async def recommend(app: App, tenant: str, raw: Ask) -> Answer:
-    slate = await app.recommender.recommend(tenant, asks.parse(raw))
-    app.slates.put(slate)
-    return answer_of(slate)
+    ask = asks.parse(raw)
+    decision = await app.recommender.decide(tenant, ask)
+    app.slates.put(decision.slate)
+    app.traces.put(decision)
+    answer = answer_of(decision.slate)
+    return {**answer, "debug": await explains.debug(decision)} if ask.debug else answer
 
 
 def answer_of(slate: Slate) -> Answer:
     """The slate as the wire has it."""
-    answer: Answer = {
+    return {
         "request_id": slate.request_id,
         "items": [
             {"item_id": i.item_id, "score": i.score, "channels": list(i.channels),
@@ -59,9 +64,6 @@ def answer_of(slate: Slate) -> Answer:
         "arms": dict(slate.arms),
         "versions": dict(slate.versions),
     }  # fmt: skip
-    if slate.debug is not None:
-        answer["debug"] = dict(slate.debug)
-    return answer
 
 
 async def related(app: App, tenant: str, raw: Ask) -> Answer:
@@ -145,7 +147,7 @@ async def put_scenario(app: App, tenant: str, raw: Ask) -> Answer:
         raise InvalidField("id", raw["id"], f"{id!r}, as in the path, or none")
     known = {s.id: s for s in await app.scenarios.list(tenant)}
     base = known.get(id) or replace(known["home"], id=id, title=id)
-    made = scenario_body.parse(fields, base, KNOWN)
+    made = scenario_body.parse(fields, base, NAMES)
     await app.scenarios.put(tenant, made)
     return made.public()
 
@@ -170,6 +172,10 @@ def parse_count(field: str, value: object, most: int) -> int:
 ITEM = "/api/v1/items/{item_id:path}"
 USES = (
     Use("recommend", "POST", "/api/v1/recommend", recommend, "Ranked items for one visitor", "Recommend"),
+    Use("get_trace", "GET", "/api/v1/recommend/{request_id:path}/trace", explains.get_trace,
+        "How the answer of that id came to be", "GetTrace"),
+    Use("explain", "POST", "/api/v1/recommend/explain", explains.explain,
+        "Why an item is in an answer, or why it is not", "Explain"),
     Use("related", "GET", ITEM + "/related", related, "Items near one item",
         query=("n", "user_id", "session_id", "debug")),
     Use("upsert_items", "POST", "/api/v1/items", upsert_items, "Write items in bulk", "UpsertItems", ("wait",)),
@@ -184,6 +190,10 @@ USES = (
     Use("list_scenarios", "GET", "/api/v1/scenarios", list_scenarios, "The tenant's scenarios"),
     Use("put_scenario", "PUT", "/api/v1/scenarios/{scenario}", put_scenario,
         "Make a scenario, or change the fields that are sent: channels, pins, hidden items and others"),
+    Use("list_rules", "GET", "/api/v1/rules", rules.list_rules, "The tenant's rules, the most important first"),
+    Use("put_rule", "PUT", "/api/v1/rules/{rule}", rules.put_rule,
+        "Write a rule: what is pinned, boosted, buried, hidden or capped, where and for how long"),
+    Use("delete_rule", "DELETE", "/api/v1/rules/{rule}", rules.delete_rule, "Take a rule away"),
     Use("read_realtime", "GET", "/api/v1/analytics/realtime", figures.read_realtime,
         "Impressions, clicks, conversions and users of the last minutes, hours or days",
         query=("window", "n", "scenario", "arm")),

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import pytest
 from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.json_format import MessageToDict
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
@@ -76,3 +77,22 @@ def test_a_new_item_can_be_recommended(shop: Shop) -> None:
         "filters": [{"field": "item_id", "op": "eq", "value": "brand-new"}],
     }
     until(lambda: [i["item_id"] for i in shop.post("/api/v1/recommend", ask).json()["items"]] == ["brand-new"], 5)
+
+
+def test_an_answer_is_traced_and_explained_alike_at_both_doors(shop: Shop) -> None:
+    shown = shop.recommend().json()
+    id, item, key = shown["request_id"], shown["items"][1]["item_id"], (("x-api-key", shop.key),)
+    traced = shop.http.get(f"/api/v1/recommend/{id}/trace").json()
+    ask = {"item_id": item, "scenario": "home", "user_id": "nobody", "n": 5}
+    explained = shop.post("/api/v1/recommend/explain", ask).json()
+    assert (explained["verdict"], explained["place"]) == ("shown", 1)
+    with channel(shop) as wire:
+        stub = recommendation_pb2_grpc.RecommendationStub(wire)
+        trace = stub.GetTrace(recommendation_pb2.GetTraceRequest(request_id=id), metadata=key, timeout=10)
+        why = stub.Explain(recommendation_pb2.ExplainRequest(**ask), metadata=key, timeout=10)
+    assert MessageToDict(trace) == traced
+    said = MessageToDict(why)  # of another moment: ages and scores have moved a little
+    assert {k: said[k] for k in ("verdict", "place", "why", "places")} == {
+        k: explained[k] for k in ("verdict", "place", "why", "places")
+    }
+    assert said.keys() == explained.keys()

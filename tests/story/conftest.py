@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from ray_app import wiring
 from ray_app.access.keys import Keys
-from ray_app.config import Logs, Settings
+from ray_app.config import Logs, Serving, Settings
 from ray_app.serving.http import build
 from ray_app.stores.embedded import Embedded
 from tests.story.shop import PATIENT, Shop, history, items, within
@@ -23,7 +23,8 @@ House = Callable[[], Awaitable[Shop]]
 
 @pytest.fixture(scope="session")
 async def settings(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Settings]:
-    found = Settings(data=tmp_path_factory.mktemp("house"), logs=Logs(level="ERROR"))
+    traced = Serving(traces_per_s=20)  # the answers of all stories: at the rate by default the last ones are not kept
+    found = Settings(data=tmp_path_factory.mktemp("house"), logs=Logs(level="ERROR"), serving=traced)
     stores = Embedded(found.data)
     stores.start()
     engine = wiring.engine(found)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 import grpc
+from google.protobuf import struct_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2
@@ -25,6 +26,8 @@ MOST_SHOWN = 10  # rejections in the details: a header is no place for a thousan
 Method = Callable[..., Awaitable[Message]]
 ANSWERS: Mapping[str, type[Message]] = {
     "Recommend": recommendation_pb2.RecommendResponse,
+    "GetTrace": struct_pb2.Struct,
+    "Explain": struct_pb2.Struct,
     "UpsertItems": bulk_pb2.BulkResponse,
     "GetItem": item_pb2.CatalogItem,
     "ListItems": item_pb2.ListItemsResponse,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ray_app.catalog.rule import ACTIONS
+from ray_app.models.diversity import DIVERSIFIERS
 from ray_app.serving.usecases import USES, Use
 from ray_app.types import BEHAVIOR_TYPES
 
@@ -42,14 +44,27 @@ BEHAVIOR = _object(
 USER = _object(("user_id",), user_id=ID, attributes={"type": "object"}, version=WHOLE)
 CHANNEL = _object(("weight", "quota"), weight=NUMBER, quota=WHOLE)
 PIN = _object(("item_id", "position"), item_id=ID, position=WHOLE)
+CAP = _object(("by", "most"), by=TEXT, most=NUMBER, window=WHOLE)
+FRESHNESS = {"oneOf": [{"type": "null"}, _object(("weight", "half_life_s"), weight=NUMBER, half_life_s=NUMBER)]}
+EXPLORATION = {"oneOf": [{"type": "null"}, _object(("share",), share=NUMBER, temperature=NUMBER)]}
 SCENARIO = _object(
     title=TEXT, channels={"type": "object", "additionalProperties": CHANNEL}, candidates=WHOLE, budget_s=NUMBER,
-    exclude_seen=FLAG, ranked=FLAG, score=TEXT, from_context=FLAG, diversity=NUMBER, category_share=NUMBER,
-    pins=_list(PIN), hidden=_list(ID),
+    exclude_seen=FLAG, ranked=FLAG, score=TEXT, from_context=FLAG, diversity=NUMBER,
+    diversifier={"enum": list(DIVERSIFIERS)}, caps=_list(CAP), duplicate_likeness=NUMBER, freshness=FRESHNESS,
+    exploration=EXPLORATION, pins=_list(PIN), hidden=_list(ID),
+)  # fmt: skip
+RULE = _object(
+    ("action", "items"), id=TEXT, action={"enum": list(ACTIONS)}, items=_list(FILTER), title=TEXT, scenarios=_list(ID),
+    since=AT, until=AT, priority=WHOLE, amount=NUMBER, position=WHOLE, count=WHOLE, most=NUMBER, window=WHOLE,
+    active=FLAG,
 )  # fmt: skip
 SHOWN_SCENARIO = {**SCENARIO, "properties": {"id": TEXT, **SCENARIO["properties"]}}
+ASKED = RECOMMEND["properties"]
+EXPLAIN = _object(("item_id", "scenario"), item_id=ID, **{k: v for k, v in ASKED.items() if k != "debug"})
 BODIES = {
+    "explain": EXPLAIN,
     "put_scenario": SHOWN_SCENARIO,
+    "put_rule": RULE,
     "recommend": RECOMMEND,
     "upsert_items": _object(("items",), wait=FLAG, items={**_list(ITEM), "minItems": 1, "maxItems": 1000}),
     "track_behaviors": _object(
@@ -72,11 +87,14 @@ WINDOW = _object(
     since=WHOLE, impressions=WHOLE, clicks=WHOLE, conversions=WHOLE, users=WHOLE, late=WHOLE,
     ctr={"type": ["number", "null"]},
 )  # fmt: skip
+OPEN = {"type": "object"}  # docs/api.md says what is in it
 ANSWERS = {
+    "get_trace": OPEN, "explain": OPEN,
     "read_realtime": _object(window=TEXT, scenario=TEXT, arm=TEXT, windows=_list(WINDOW)),
     "recommend": SLATE, "related": SLATE, "upsert_items": BULK, "track_behaviors": BULK, "upsert_users": BULK,
     "delete_item": BULK, "get_item": ITEM, "list_items": _object(items=_list(ITEM), next=TEXT), "get_user": USER,
     "list_scenarios": _object(scenarios=_list(SHOWN_SCENARIO)), "put_scenario": SHOWN_SCENARIO,
+    "list_rules": _object(rules=_list(RULE)), "put_rule": RULE, "delete_rule": _object(deleted=TEXT),
 }  # fmt: skip
 
 

@@ -25,6 +25,9 @@ REASON = Reason("POPULAR", "Popular this week")
 FEATURES = {"a": (0.1, 1.5), "b": (0.25, -3.0), "c": (0.5, 7.0)}
 
 
+PLAIN = Slate("r", "t", "home", "u:1", NOW, ())
+
+
 class House:
     """Slates and behaviours as the two sinks write them."""
 
@@ -35,7 +38,10 @@ class House:
     async def show(self, request: str, at: int = 0, items: str = "abc", **changed: Any) -> None:
         placed = tuple(Placed(i, 1.0 - k / 10, ("hot", "new"), REASON, FEATURES[i]) for k, i in enumerate(items))
         slate = Slate(request, "t", "home", "u:1", NOW + at, placed, versions={"ranker": "7"})
-        entry = slate_entry(replace(slate, **changed))
+        await self.put(replace(slate, **changed))
+
+    async def put(self, slate: Slate) -> None:
+        entry = slate_entry(slate)
         await Slates(Topics(("t",)), self.olap).flush(Batch([Logged("t", 0, 0, NOW, "", entry.body)]))
 
     async def do(self, item: str, type: str, at: int = 1, request: str | None = "r", **changed: Any) -> None:
@@ -85,6 +91,13 @@ async def test_an_example_has_what_was_shown_and_what_followed(house: House) -> 
     assert list(found["channels"][0]) == ["hot", "new"]
     assert found["versions"].tolist() == ['{"ranker":"7"}'] * 3
     assert set(found["confirmed"].tolist()) == {1}
+
+
+async def test_an_example_has_the_propensity_with_which_it_was_drawn_and_1_where_nothing_was(house: House) -> None:
+    drawn = tuple(Placed(i, 1.0, ("hot",), REASON, FEATURES[i], propensity=p) for i, p in (("a", 0.25), ("b", 1.0)))
+    await house.put(replace(PLAIN, items=drawn))
+    await house.see(items="ab")
+    assert (await examples(house.olap, ASKED))["propensity"].tolist() == [0.25, 1.0]
 
 
 async def test_only_what_was_confirmed_is_an_example(house: House) -> None:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from ray_app.catalog.changes import Change
+from ray_app.catalog.filter import Filter
 from ray_app.catalog.pinned import Pinned
 from ray_app.catalog.shelf import Shelf
 from ray_app.events.schema import item_to_dict
-from ray_app.recommend.ask import Filter
 from tests.unit.make import NOW, item, shelf
 
 ITEMS = (

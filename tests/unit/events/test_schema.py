@@ -166,12 +166,13 @@ def test_an_item_comes_back_from_the_log_as_it_was() -> None:
     assert schema.item_entry(one).key == schema.delete_entry("t", "i", 4).key
 
 
-def test_a_slate_comes_back_from_the_log_without_its_debug() -> None:
+def test_a_slate_comes_back_from_the_log_as_it_was() -> None:
     placed = Placed("i", 0.5, ("hot", "new"), Reason("POPULAR", "Popular"), (1.0, 2.0))
+    drawn = replace(placed, item_id="j", propensity=0.25)
     slate = Slate(
-        "r", "t", "home", "u:1", NOW, (placed,), (Degraded("rank", "late"),), {"a": "b"}, {"ranker": "1"}, {"x": 1}
+        "r", "t", "home", "u:1", NOW, (placed, drawn), (Degraded("rank", "late"),), {"a": "b"}, {"ranker": "1"}
     )
-    assert schema.read_slate(schema.slate_entry(slate).body) == replace(slate, debug=None)
+    assert schema.read_slate(schema.slate_entry(slate).body) == slate
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"{}", b'{"event_id": "e"}', b"null", b'{"change": "upsert"}'])

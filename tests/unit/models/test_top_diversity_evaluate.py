@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ray_app.models.diversity import mmr
+from ray_app.models.diversity import dpp, mmr
 from ray_app.models.evaluate import evaluate
 from ray_app.models.top import top
+from ray_app.types import Matrix, Scores
 
 EVALUATOR = Path(__file__).parents[4] / "shared" / "tools" / "eval_topn.py"
 
@@ -105,3 +106,32 @@ def _evaluator() -> Any:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def greedy_dpp(relevance: Scores, vectors: Matrix, n: int, diversity: float) -> list[int]:
+    """By the determinants themselves."""
+    alike = (vectors @ vectors.T).astype(np.float64)
+    picked: list[int] = []
+    while len(picked) < n:
+        gains = {}
+        for i in set(range(len(relevance))) - set(picked):
+            some = [*picked, i]
+            volume = np.linalg.slogdet(alike[np.ix_(some, some)])[1]
+            gains[i] = (1 - diversity) * float(relevance[some].sum()) + diversity * volume
+        picked.append(max(gains, key=lambda i: gains[i]))
+    return picked
+
+
+@pytest.mark.parametrize("diversity", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("seed", range(5))
+def test_dpp_picks_what_its_determinants_say(diversity: float, seed: int) -> None:
+    drawn = np.random.default_rng(seed)
+    vectors = drawn.normal(size=(25, 12))
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    relevance = drawn.random(25).astype(np.float32)
+    assert dpp(relevance, vectors, 8, diversity).tolist() == greedy_dpp(relevance, vectors, 8, diversity)
+
+
+def test_dpp_goes_on_by_relevance_when_nothing_new_is_left_in_the_space() -> None:
+    vectors = np.eye(2, dtype=np.float32)[[0, 0, 0, 1]]
+    assert dpp(np.array([1, 0.9, 0.8, 0.1], np.float32), vectors, 4, 0.5).tolist() == [0, 3, 1, 2]

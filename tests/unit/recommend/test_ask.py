@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from ray_app.catalog.filter import Filter
 from ray_app.errors import InvalidField
-from ray_app.recommend.ask import Ask, Filter, parse
+from ray_app.recommend.ask import Ask, parse
 
 
 def one(field: Any = "category", op: Any = "eq", value: Any = "tea") -> dict[str, Any]:

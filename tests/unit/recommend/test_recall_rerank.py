@@ -11,21 +11,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ray_app.catalog.pinned import Pinned
+from ray_app.catalog.reranking import Cap
 from ray_app.catalog.scenario import HOME, Channel, Pin, Scenario
 from ray_app.clock import FixedClock
 from ray_app.features.view import view
 from ray_app.models.base import Scene
+from ray_app.models.diversity import DIVERSIFIERS
 from ray_app.models.itemcf import ItemCF
 from ray_app.recommend import fallback
 from ray_app.recommend.budget import Budget
+from ray_app.recommend.pins import pin, pinned_rows
 from ray_app.recommend.rank import rank
 from ray_app.recommend.recall import SOFTEN, Candidates, merge, recall
-from ray_app.recommend.rerank import pin, pinned_rows, rerank
+from ray_app.recommend.rerank import Plan, rerank
 from ray_app.types import Degraded, Matrix, Rows, Scored, Scores
 from tests.unit.make import NOW, item, moment, pinned, shelf, visitor
 
 N = 30
-PLAIN = Scenario("s", "S", {"hot": Channel(1.0, 10)}, diversity=0.0, category_share=1.0)
+PLAIN = Scenario("s", "S", {"hot": Channel(1.0, 10)}, diversity=0.0, caps=())
 
 
 def rows(*r: int) -> Rows:
@@ -113,7 +116,9 @@ def test_before_the_first_training_popularity_lifts_the_merge() -> None:
     for hot, order in (([0, 0, 999], [0, 2, 1]), ([0, 0, 0], [0, 1, 2])):
         now, some = moment(pinned(3), hot), candidates(0, 1, 2)
         scene = Scene(view(visitor(), some.rows, {}, some.scores, now), some.rows, visitor())
-        assert np.argsort(-rank(None, scene, "convert", some.scores, Budget(FixedClock(), 1.0))).tolist() == order
+        judged = rank(None, scene, "convert", some.scores, Budget(FixedClock(), 1.0))
+        assert np.argsort(-judged.scores).tolist() == order
+        assert judged.tasks == {}
 
 
 class Told:
@@ -136,7 +141,11 @@ def test_the_score_is_the_scenario_s_expression_over_what_is_predicted() -> None
     scene = Scene(np.zeros((3, 1), np.float32), some.rows, visitor())
     told = Told((0.3, 0, 0), (0.2, 0.9, 0), (0.1, 0, 60))
     for score, order in (("click", [0, 1, 2]), ("click * (1 + 2 * convert)", [1, 0, 2]), ("click + watch", [2, 0, 1])):
-        assert np.argsort(-rank(told, scene, score, some.scores, budget)).tolist() == order
+        judged = rank(told, scene, score, some.scores, budget)
+        assert np.argsort(-judged.scores).tolist() == order
+        assert {task: values[2] for task, values in judged.tasks.items()} == {
+            "click": np.float32(0.1), "convert": 0, "watch": 60,
+        }  # fmt: skip
 
 
 def test_without_time_the_merge_is_the_order_and_the_answer_says_so() -> None:
@@ -144,8 +153,16 @@ def test_without_time_the_merge_is_the_order_and_the_answer_says_so() -> None:
     budget = Budget(clock, 0.1)
     clock.pass_s(1)
     scene = Scene(np.zeros((2, 1), np.float32), some.rows, visitor())
-    assert rank(Told(), scene, "click", some.scores, budget).tolist() == some.scores.tolist()
+    assert rank(Told(), scene, "click", some.scores, budget).scores.tolist() == some.scores.tolist()
     assert [d.stage for d in budget.degraded] == ["rank"]
+
+
+def reranked(some: Rows, scores: Scores, n: int, scenario: Scenario, state: Pinned) -> list[int]:
+    return rerank(some, scores, Plan(n, scenario), state).rows.tolist()
+
+
+def by_share(share: float) -> Scenario:
+    return replace(PLAIN, caps=(Cap("category", share),))
 
 
 def by_category(*names: str) -> Pinned:
@@ -154,33 +171,34 @@ def by_category(*names: str) -> Pinned:
 
 def test_a_category_fills_no_more_than_its_share_while_another_is_left() -> None:
     state = by_category(*"a" * 50, *"b" * 10)
-    slate = rerank(np.arange(60, dtype=np.int32), falling(60), 10, replace(PLAIN, category_share=0.6), state)
-    assert slate.tolist() == [0, 1, 2, 3, 4, 5, 50, 51, 52, 53]
+    slate = reranked(np.arange(60, dtype=np.int32), falling(60), 10, by_share(0.6), state)
+    assert slate == [0, 1, 2, 3, 4, 5, 50, 51, 52, 53]
 
 
 def test_a_cap_reaches_candidates_beyond_the_pool_that_diversity_compares() -> None:
     state = by_category(*"a" * 150, *"b" * 10)
-    slate = rerank(np.arange(160, dtype=np.int32), falling(160), 10, replace(PLAIN, category_share=0.5), state)
-    assert slate.tolist() == [0, 1, 2, 3, 4, 150, 151, 152, 153, 154]
+    slate = reranked(np.arange(160, dtype=np.int32), falling(160), 10, by_share(0.5), state)
+    assert slate == [0, 1, 2, 3, 4, 150, 151, 152, 153, 154]
 
 
 def test_what_a_cap_left_out_comes_last_rather_than_nothing() -> None:
     state = by_category("a", "a", "a", "b")
-    slate = rerank(np.arange(4, dtype=np.int32), falling(4), 4, replace(PLAIN, category_share=0.5), state)
-    assert slate.tolist() == [0, 1, 3, 2]
+    slate = reranked(np.arange(4, dtype=np.int32), falling(4), 4, by_share(0.5), state)
+    assert slate == [0, 1, 3, 2]
 
 
 def test_items_without_a_category_are_not_capped() -> None:
     state = by_category(*[""] * 6)
-    slate = rerank(np.arange(6, dtype=np.int32), falling(6), 4, replace(PLAIN, category_share=0.1), state)
-    assert slate.tolist() == [0, 1, 2, 3]
+    slate = reranked(np.arange(6, dtype=np.int32), falling(6), 4, by_share(0.1), state)
+    assert slate == [0, 1, 2, 3]
 
 
 @given(
-    st.integers(0, 80), st.integers(1, 30), st.floats(0, 1), st.floats(0, 1), st.integers(0, 2**32 - 1)
+    st.integers(0, 80), st.integers(1, 30), st.floats(0, 1), st.floats(0.01, 0.99), st.sampled_from(list(DIVERSIFIERS)),
+    st.integers(0, 2**32 - 1),
 )  # fmt: skip
 def test_a_slate_has_no_repeats_and_is_full_while_there_are_candidates(
-    m: int, n: int, diversity: float, share: float, seed: int
+    m: int, n: int, diversity: float, share: float, how: str, seed: int
 ) -> None:
     drawn = np.random.default_rng(seed)
     vectors = drawn.normal(size=(80, 3))
@@ -189,8 +207,8 @@ def test_a_slate_has_no_repeats_and_is_full_while_there_are_candidates(
         vectors / np.linalg.norm(vectors, axis=1, keepdims=True),
     ).pin()
     some = drawn.permutation(80)[:m].astype(np.int32)
-    scenario = replace(PLAIN, diversity=diversity, category_share=share)
-    slate = rerank(some, drawn.normal(size=m).astype(np.float32), n, scenario, state).tolist()
+    scenario = replace(PLAIN, diversity=diversity, diversifier=how, caps=(Cap("category", share),))
+    slate = reranked(some, drawn.normal(size=m).astype(np.float32), n, scenario, state)
     assert len(slate) == len(set(slate)) == min(n, m)
     assert set(slate) <= set(some.tolist())
 
@@ -210,7 +228,8 @@ def test_a_slate_has_no_repeats_and_is_full_while_there_are_candidates(
 def test_pins_stand_where_the_operator_put_them(pins: tuple[Pin, ...], expected: list[int]) -> None:
     allowed = np.ones(10, np.bool_)
     allowed[1] = False
-    assert pin(rows(5, 6, 7, 8), pinned_rows(replace(PLAIN, pins=pins), allowed, 4, pinned(10)), 4).tolist() == expected
+    found = pinned_rows(replace(PLAIN, pins=pins), (), allowed, 4, pinned(10), falling(10))
+    assert pin(rows(5, 6, 7, 8), found, 4).tolist() == expected
 
 
 def test_the_fallback_is_hot_then_new_then_any() -> None:

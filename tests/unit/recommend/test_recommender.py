@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import pickle
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -13,6 +14,8 @@ import numpy as np
 import pytest
 from msgspec import structs
 
+from ray_app.catalog.filter import Filter
+from ray_app.catalog.rule import Rules
 from ray_app.catalog.scenario import HOME, RELATED, Pin, Scenario, Scenarios
 from ray_app.catalog.shelves import Shelves
 from ray_app.clock import SystemClock
@@ -24,11 +27,15 @@ from ray_app.features.boards import Boards
 from ray_app.features.view import NAMES, Moment
 from ray_app.models.itemcf import ItemCF
 from ray_app.recommend import Parts, Recommender, relieved
-from ray_app.recommend.ask import Ask, Filter
+from ray_app.recommend.ask import Ask
+from ray_app.recommend.graph import Call, Graph
 from ray_app.recommend.remote import Breaker, Remote
 from ray_app.recommend.request_id import RequestIds
-from ray_app.registry.watch import Models
+from ray_app.recommend.station import ModelServer, Station
+from ray_app.registry.registry import Registry
+from ray_app.registry.watch import Live, Models
 from ray_app.stores.base import Document
+from ray_app.stores.blobs import Blobs
 from ray_app.stores.memory import MemoryDocuments
 from ray_app.stores.redis import connect
 from ray_app.stores.sqlite_faiss import SqliteVectors
@@ -74,8 +81,26 @@ def why(slate: Slate) -> list[tuple[str, str | None]]:
     return [(d.stage, d.channel) for d in slate.degraded]
 
 
-@pytest.fixture
-async def shop(documents: MemoryDocuments, redis: Redis, tmp_path: Path) -> AsyncIterator[Shop]:
+def apart(parts: Parts, models: Models, registry: Registry) -> Graph:
+    """The stages as other processes have them: what travels is pickled both ways."""
+    station, server = Station(CLOCK, lambda tenant: models, parts.shelves, parts.boards), ModelServer(Live(registry))
+
+    def call(work: Callable[[Any], Awaitable[Any]]) -> Call:
+        async def answer(ask: Any) -> Any:
+            return pickle.loads(pickle.dumps(await work(pickle.loads(pickle.dumps(ask)))))
+
+        return answer
+
+    async def alone(ask: Any) -> Any:
+        return (await server.rank([ask]))[0]
+
+    return Graph(call(station.recall), call(alone), call(station.rerank), CLOCK)
+
+
+@pytest.fixture(params=["inline", "graph"])
+async def shop(
+    request: pytest.FixtureRequest, documents: MemoryDocuments, redis: Redis, tmp_path: Path
+) -> AsyncIterator[Shop]:
     for k in range(N):
         one = item(f"i{k}", category=f"c{k % 4}", price=float(k), published_at=CLOCK.now() - k * DAY_MS)
         await documents.upsert(TENANT, "items", [Document(one.id, 1, {**item_to_dict(one), "row": k})])
@@ -88,9 +113,12 @@ async def shop(documents: MemoryDocuments, redis: Redis, tmp_path: Path) -> Asyn
     )
     scenarios = Scenarios(documents, CLOCK)
     parts = Parts(
-        shelves, Boards(redis, lambda: "p", Features()), scenarios, lambda t: models, redis, lambda: "p", CLOCK, IDS,
-        lambda: f"u{next(made)}",
+        shelves, Boards(redis, lambda: "p", Features()), scenarios, Rules(documents, CLOCK), lambda t: models, redis,
+        lambda: "p", CLOCK, IDS, lambda: f"u{next(made)}",
     )  # fmt: skip
+    if request.param == "graph":
+        registry = Registry(documents, Blobs(tmp_path / "blobs"), CLOCK)
+        parts = replace(parts, stages=apart(parts, models, registry))
     opened = Shop(redis, documents, parts)
     await opened.put(CALM)
     await opened.put(replace(RELATED, budget_s=5.0))
@@ -236,11 +264,9 @@ async def test_a_channel_that_hangs_costs_no_answer_its_items(shop: Shop) -> Non
     assert {tuple(why(s)) for s in slates} == {(("recall", "far"),)}
 
 
-async def test_debug_tells_where_the_time_went(shop: Shop) -> None:
-    assert (await shop.ask()).debug is None
-    slate = await shop.ask(debug=True)
-    assert slate.debug is not None
-    assert list(slate.debug["stages_ms"]) == ["profile", "recall", "features", "rank", "rerank"]
+async def test_a_decision_tells_where_the_time_went(shop: Shop) -> None:
+    decision = await Recommender(shop.parts).decide(TENANT, Ask("home", user_id="1"))
+    assert list(decision.stages_ms) == ["profile", "recall", "features", "rank", "rerank"]
 
 
 async def test_a_session_is_answered_like_a_user(shop: Shop) -> None:
