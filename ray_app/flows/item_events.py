@@ -119,17 +119,40 @@ def _version(c: Change, appended_at: int) -> int:
     return item.parse_version(c.version, appended_at)
 
 
+Lost = list[tuple[Logged, InvalidField]]
+Refused = tuple[Logged, ItemEvent, InvalidField]
+
+
 def fold(known: Item | Deleted | None, came: Iterable[tuple[Logged, ItemEvent]]) -> Folded:
-    """What the changes of one item leave of it, in the order of the log; an older version changes nothing."""
-    state, changed, lost = known, False, []
+    """What the changes of one item leave of it, in the order of the log; an older version changes nothing.
+
+    A change that cannot be applied is tried again after each later one: when the same entries come again, after a
+    crash, it would meet what those left.
+    """
+    state, changed, refused = known, False, list[Refused]()
     for entry, e in came:
         if state is not None and e.version < state.version:
             continue
         try:
             state, changed = _dated(_applied(state, e), state, entry.appended_at), True
-        except InvalidField as refused:
-            lost.append((entry, refused))
-    return Folded(state if changed else None, lost)
+        except InvalidField as why:
+            refused.append((entry, e, why))
+            continue
+        state, refused = _once_more(state, refused)
+    return Folded(state if changed else None, [(entry, why) for entry, _, why in refused])
+
+
+def _once_more(state: Item | Deleted, before: list[Refused]) -> tuple[Item | Deleted, list[Refused]]:
+    """What those of a newer version leave, and those that still cannot be applied."""
+    refused, least = [], state.version
+    for entry, e, why in sorted(before, key=lambda r: r[1].version):
+        try:
+            if e.version <= least:  # of an equal version what came last stands
+                raise why
+            state = _dated(_applied(state, e), state, entry.appended_at)
+        except InvalidField:
+            refused.append((entry, e, why))
+    return state, refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +160,7 @@ class Folded:
     """What is to be written, if anything, and the entries that cannot be applied."""
 
     item: Item | Deleted | None
-    lost: list[tuple[Logged, InvalidField]]
+    lost: Lost
 
 
 def _applied(state: Item | Deleted | None, e: ItemEvent) -> Item | Deleted:

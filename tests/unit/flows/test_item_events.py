@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ray_app.config import Events
@@ -209,6 +209,14 @@ def test_an_update_of_what_is_not_there_is_a_dead_letter_when_it_is_not_whole(kn
     assert isinstance(folded.item, Item)  # the next one counts
 
 
+def test_an_update_that_came_before_its_item_is_applied_once_the_item_is_there() -> None:
+    """As it would be when the same entries came again."""
+    came = patch(8, price=2), patch(7, brand="y"), replace(WHOLE, version=6)
+    assert left(Deleted("t", "i", 5), *came) == replace(
+        WHOLE, version=8, price=2.0, attributes={**WHOLE.attributes, "brand": "y"}, published_at=NOW
+    )
+
+
 def test_attributes_that_grow_too_large_are_a_dead_letter() -> None:
     known = replace(KNOWN, attributes={"a": "x" * 20_000})
     folded = fold(known, [(logged({}), patch(6, b="x" * 20_000))])
@@ -226,6 +234,7 @@ def drawn_event(kind: str, version: int, k: int) -> ItemEvent:
 
 
 @given(versions)
+@example([(1, "delete"), (3, "patch"), (2, "item")])
 def test_a_batch_that_comes_again_leaves_the_same(drawn: list[tuple[int, str]]) -> None:
     """A crash after the documents were written and before the position was."""
     came = [(logged({}, at=NOW + k), drawn_event(kind, 4 + v, k)) for k, (v, kind) in enumerate(drawn)]
