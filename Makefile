@@ -43,4 +43,8 @@ bench: $(READY)
 	python -m bench.ctr
 	python -m bench.imports
 	python -m bench.freshness
+	python -m bench.freshness --kafka
+	python -m bench.takeover
+	python -m bench.backlog
+	python -m bench.train items
 	python -m bench.serve

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
+from queue import Empty
 from types import MappingProxyType
 from typing import Any
 
@@ -80,6 +82,7 @@ def fit_far(
     """
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
+    from ray.util.queue import Queue
 
     body = to_parquet(given)
     name = sha256(body + orjson.dumps(dict(asked), option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
@@ -91,30 +94,49 @@ def fit_far(
         return dict(fit(given, lambda state: None, None))
     gpu = ray.cluster_resources().get("GPU", 0.0) >= 1
     wanted = {"CPU": WORKER_CPU, "GPU": 1.0} if gpu else {"CPU": WORKER_CPU}
-    done = TorchTrainer(
-        _fit_here,
-        train_loop_config={"fit": fit, "place": blobs.place, "copies": blobs.copies, "data": data},
-        scaling_config=ScalingConfig(num_workers=1, use_gpu=gpu, resources_per_worker=wanted),
-        run_config=RunConfig(
-            name=name,
-            storage_path=f"{blobs.place}/{folder}",
-            failure_config=FailureConfig(max_failures=MOST_FAILURES),
-            checkpoint_config=CheckpointConfig(num_to_keep=2),
-            callbacks=[_tells(tell)],
-        ),
-    ).fit()
+    lines, ended = Queue(actor_options={"num_cpus": 0}), threading.Event()
+    following = threading.Thread(target=_follow, args=(lines, tell, ended), daemon=True)
+    following.start()
+    try:
+        done = TorchTrainer(
+            _fit_here,
+            train_loop_config={"fit": fit, "place": blobs.place, "copies": blobs.copies, "data": data},
+            scaling_config=ScalingConfig(num_workers=1, use_gpu=gpu, resources_per_worker=wanted),
+            run_config=RunConfig(
+                name=name,
+                storage_path=f"{blobs.place}/{folder}",
+                failure_config=FailureConfig(max_failures=MOST_FAILURES),
+                checkpoint_config=CheckpointConfig(num_to_keep=2),
+                callbacks=[_tells(lines)],
+            ),
+        ).fit()
+    finally:
+        ended.set()
+        following.join()
+        lines.shutdown()
     made = load(done.checkpoint)
     return {k.removeprefix(MADE): v for k, v in made.items() if k.startswith(MADE)}
 
 
-def _tells(tell: Tell) -> Any:
+def _tells(lines: Any) -> Any:
+    """Ray Train calls it in a process of its own, so what it says goes through a queue."""
     from ray.train import UserCallback
 
     class Tells(UserCallback):
         def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
-            tell(", ".join(f"{k} {v}" for k, v in metrics[0].items()))
+            lines.put(", ".join(f"{k} {v}" for k, v in metrics[0].items()))
 
     return Tells()
+
+
+def _follow(lines: Any, tell: Tell, ended: threading.Event) -> None:
+    """Tell what comes until the fit has ended and all is told."""
+    while True:
+        try:
+            tell(lines.get(timeout=0.5))
+        except Empty:
+            if ended.is_set():
+                return
 
 
 def _fit_here(asked: dict[str, Any]) -> None:

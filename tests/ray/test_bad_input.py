@@ -98,7 +98,7 @@ def test_the_example_of_the_wire(shop: Shop) -> None:
         ("type", without(behavior(), "type")), ("type", behavior(type="looked")), ("type", behavior(type=["click"])),
         ("user_id", without(behavior(), "user_id")), ("user_id", behavior(session_id="s")),
         ("occurred_at", without(behavior(), "occurred_at")), ("occurred_at", behavior(occurred_at="yesterday")),
-        ("occurred_at", behavior(occurred_at=now() + 10 * 60_000)),
+        ("occurred_at", behavior(occurred_at=now() + DAY_MS)),
         ("occurred_at", behavior(occurred_at=now() - 401 * DAY_MS)), ("occurred_at", behavior(occurred_at=0)),
         ("occurred_at", behavior(occurred_at=-1)), ("occurred_at", behavior(occurred_at=10**20)),
         ("occurred_at", behavior(occurred_at=1.5)), ("occurred_at", behavior(occurred_at="9999-12-31T23:59:59Z")),

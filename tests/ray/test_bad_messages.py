@@ -98,7 +98,7 @@ def test_an_unknown_scenario_names_the_known_ones(wire: Wire) -> None:
         ("event_id", without(behavior(), "event_id")), ("event_id", behavior(event_id=LONG)),
         ("type", behavior(type="looked")), ("user_id", behavior(session_id="s")),
         ("occurred_at", without(behavior(), "occurred_at")), ("occurred_at", behavior(occurred_at=-1)),
-        ("occurred_at", behavior(occurred_at=now() + 10 * 60_000)),
+        ("occurred_at", behavior(occurred_at=now() + DAY_MS)),
         ("occurred_at", behavior(occurred_at=now() - 401 * DAY_MS)), ("occurred_at", behavior(occurred_at=2**63 - 1)),
         ("value", behavior(value=float("nan"))), ("value", behavior(value=float("inf"))),
         ("position", behavior(position=-1)), ("item_id", behavior(item_id="")),

@@ -99,5 +99,7 @@ def test_a_fit_goes_on_from_its_last_checkpoint(tmp_path: Path, killed: str) -> 
         first = alone(FIT, tmp_path)
     found = last_line(first)
     assert found["sum"] == 6 * 276  # six epochs over the sum of the input, none twice and none left out
-    assert found["begun"] == [0, 3]  # the second start knew three epochs
+    first_start, second_start = found["begun"]  # type: ignore[misc]
+    assert first_start == 0
+    assert 1 <= second_start <= 3  # three were told; the last may not have been taken note of when it was killed
     assert "epoch 6" in " ".join(found["told"])  # type: ignore[arg-type]
