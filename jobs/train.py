@@ -16,10 +16,13 @@ if TYPE_CHECKING:
     from ray_app.training.report import Tell
 
 
+RUNS = "runs/train"  # below the tenant's folder of blobs: examples and checkpoints
+
+
 def away(world: World, args: argparse.Namespace, tell: Tell) -> Away | None:
     from ray_app.training.distributed import fit_far
 
-    folder = f"{args.tenant}/runs/train"
+    folder = f"{args.tenant}/{RUNS}"
     return None if args.here else lambda fit, given, asked: fit_far(fit, given, world.blobs, folder, tell, asked)
 
 
@@ -47,6 +50,7 @@ async def main() -> None:
             ),
         )  # fmt: skip
         print(await work, flush=True)
+        world.blobs.remove(f"{args.tenant}/{RUNS}")  # only a run that was killed is gone on with
 
 
 if __name__ == "__main__":

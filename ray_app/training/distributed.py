@@ -84,14 +84,14 @@ def fit_far(
     from ray.train.torch import TorchTrainer
     from ray.util.queue import Queue
 
+    if ray.available_resources().get("CPU", 0.0) < WORKER_CPU:
+        tell("no CPU is free for a worker of Ray Train: the fit runs in the job, without checkpoints")
+        return dict(fit(given, lambda state: None, None))
     body = to_parquet(given)
     name = sha256(body + orjson.dumps(dict(asked), option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
     data = f"{folder}/{name}/data.parquet"
     if blobs.get(data) is None:
         blobs.put(data, body)
-    if ray.available_resources().get("CPU", 0.0) < WORKER_CPU:
-        tell("no CPU is free for a worker of Ray Train: the fit runs in the job, without checkpoints")
-        return dict(fit(given, lambda state: None, None))
     gpu = ray.cluster_resources().get("GPU", 0.0) >= 1
     wanted = {"CPU": WORKER_CPU, "GPU": 1.0} if gpu else {"CPU": WORKER_CPU}
     lines, ended = Queue(actor_options={"num_cpus": 0}), threading.Event()
