@@ -5,7 +5,7 @@ READY := .venv/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: up down check lint test soak bench
+.PHONY: up down check check-parts check-whole lint test soak bench
 
 $(READY): pyproject.toml constraints.txt proto/build.py $(wildcard proto/lemo/v1/*.proto)
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12) and f"Python {sys.version.split()[0]} will not do; Lemo needs 3.11 or 3.12: make PYTHON=python3.11")'
@@ -27,11 +27,18 @@ lint: $(READY)
 	mypy
 	lint-imports --no-logo | tail -3
 
-check: lint  ## everything that needs no cluster
-	pytest tests/shape tests/unit tests/contracts tests/crash tests/story -m "not peers"
+# All three at once. The tests are two processes, which partly wait, with servers of their own each.
+check: $(READY)  ## everything that needs no cluster and takes no time
+	@$(MAKE) --no-print-directory --output-sync=target --jobs lint check-parts check-whole
+
+check-parts: $(READY)
+	pytest tests/unit tests/contracts -m "not peers and not long"
+
+check-whole: $(READY)
+	pytest tests/shape tests/story tests/crash -m "not peers and not long"
 
 test: check  ## what CI runs: also on real servers, which are downloaded once, and on a real cluster
-	pytest tests/unit tests/contracts tests/crash tests/story -m peers
+	pytest tests/unit tests/contracts tests/crash tests/story -m "peers or long"
 	pytest tests/ray
 
 soak: $(READY)  ## the crash and story suites at full size

@@ -77,7 +77,7 @@ def _learn(
             wanted = y[part] / y[part].sum(dim=1, keepdim=True)
             loss = -(torch.log_softmax(scores, dim=1) * wanted).sum(dim=1).mean()
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             total += float(loss.detach()) * len(part)
         tell(f"epoch {epoch + 1}/{how.epochs}: loss {total / len(x):.4f}")

@@ -230,7 +230,7 @@ def _pass(p: Mapping[str, Tensor], optimizer: Any, inputs: Mapping[str, Tensor],
         batch = {k: v[part] for k, v in inputs.items()}
         loss = _loss(_forward(p, batch, how, True), batch, how)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
 
 

@@ -117,6 +117,7 @@ async def turns(members: Sequence[Member], until: Callable[[], Awaitable[bool]],
         assert time.monotonic() < deadline, why
         for m in members:
             await m.turn()
+        await asyncio.sleep(0.02)  # a poll of leases, not a race
 
 
 def has_all(world: World) -> Callable[[], Awaitable[bool]]:

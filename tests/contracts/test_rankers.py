@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,18 +17,20 @@ from ray_app.registry.registry import Registry
 from ray_app.registry.watch import RANKER, Live
 from ray_app.stores.blobs import Blobs
 from ray_app.stores.memory import MemoryDocuments
-from ray_app.training.rankers import FITTERS, Parts, fit
-from tests.unit.training.test_contest import DESIGNS, NAMED, judged, learned
+from ray_app.training.rankers import FITTERS, Parts, fit, parts
+from tests.unit.training.test_contest import DESIGNS, NAMED, NEURAL, drawn, judged
+
+QUICK = replace(DESIGNS, neural=replace(NEURAL, epochs=2))  # what is asked here holds for a ranker that knows little
 
 
 @pytest.fixture(scope="module")
 def found() -> Parts:
-    return learned()
+    return parts([*drawn(1), *drawn(2)], NAMED)
 
 
 @pytest.fixture(params=FITTERS, scope="module")
 def ranker(request: pytest.FixtureRequest, found: Parts) -> Ranker:
-    return fit(request.param, found, "v", DESIGNS, lambda line: None)
+    return fit(request.param, found, "v", QUICK, lambda line: None)
 
 
 def test_every_kind_that_is_fitted_can_be_served() -> None:
@@ -35,7 +38,7 @@ def test_every_kind_that_is_fitted_can_be_served() -> None:
 
 
 def test_a_fit_on_the_same_examples_is_the_same_ranker(ranker: Ranker, found: Parts) -> None:
-    again = fit(ranker.kind, found, "v", DESIGNS, lambda line: None)
+    again = fit(ranker.kind, found, "v", QUICK, lambda line: None)
     assert all(np.array_equal(a, again.arrays()[k]) for k, a in ranker.arrays().items())
 
 

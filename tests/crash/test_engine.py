@@ -131,6 +131,7 @@ async def cluster(tmp_path: Path, redis_url: str, clickhouse_url: str) -> AsyncI
     await opened.close()
 
 
+@pytest.mark.long
 async def test_members_killed_stopped_and_woken_change_no_count(cluster: Cluster, redis_server: RedisServer) -> None:
     sent = behaviors(cluster.stores.tenant, now=SystemClock().now())
     quarter = len(sent) // 4

@@ -25,6 +25,7 @@ T = TypeVar("T")
 PLACE = ("t", 0)
 SECONDS = 10.0
 BATCHES = 400
+WRITES_EVERY_S = 0.005
 
 
 @pytest.fixture(params=[EMBEDDED, DEBIAN])
@@ -134,6 +135,7 @@ async def test_what_the_new_master_never_got_is_applied_again(
 
 
 @pytest.mark.parametrize("servers", [EMBEDDED], indirect=True)
+@pytest.mark.long
 async def test_a_master_that_steps_down_while_flows_write_costs_no_count(
     servers: SentinelSet, client: Redis, state: State
 ) -> None:
@@ -141,6 +143,7 @@ async def test_a_master_that_steps_down_while_flows_write_costs_no_count(
     at = 0
     while at < BATCHES or not moved.done():
         at = await again(partial(advance, state, at))
+        await asyncio.sleep(WRITES_EVERY_S)  # a rate of writes, not a race
     await moved
     assert await client.get("shared-prefix:sum") == str(at).encode()
     assert await port_of(client) == servers.second.port

@@ -55,6 +55,7 @@ def killed_after(parts: int, place: Path) -> None:
 
 
 @pytest.mark.parametrize("kills", [1, 3])
+@pytest.mark.long
 def test_a_kill_costs_only_the_part_at_work(tmp_path: Path, kills: int) -> None:
     for k in range(kills):
         killed_after(2, tmp_path)

@@ -35,6 +35,7 @@ async def versions(shop: Shop) -> dict[str, str]:
     return dict((await shop.recommend("c1")).body["versions"])
 
 
+@pytest.mark.long
 async def test_a_day_of_learning_and_a_day_of_poison(new_shop: Shop, tmp_path: Path) -> None:
     shop = new_shop
     await shop.remember(history(shop.tenant, shop.app.clock.now() - 1000))

@@ -84,6 +84,7 @@ def said() -> Iterator[list[logging.LogRecord]]:
     logging.getLogger("ray_app").removeHandler(listener)
 
 
+@pytest.mark.long
 async def test_a_broken_artifact_leaves_what_is_live(new_shop: Shop, data: Path, said: list[logging.LogRecord]) -> None:
     await new_shop.remember(history(new_shop.tenant, new_shop.app.clock.now() - 1000))
     good = await new_shop.job("similarity")

@@ -38,6 +38,7 @@ async def compared(shop: Shop, operator: httpx.AsyncClient) -> list[dict[str, An
     return [dict(line) for line in answer.json()["shadows"]]
 
 
+@pytest.mark.long
 async def test_a_shadow_is_compared_on_real_answers_then_goes_live_and_back(
     open_shop: House, operator: httpx.AsyncClient, shop: Shop
 ) -> None:

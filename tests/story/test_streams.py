@@ -37,6 +37,7 @@ async def test_an_item_of_an_old_producer_is_kept_and_recommended(new_shop: Shop
     assert (one["type"], one["category"]) == ("vlog", "garden")
 
 
+@pytest.mark.long
 async def test_a_tenants_own_topic_is_found_while_all_runs(new_shop: Shop) -> None:
     topic = f"item-events-{new_shop.tenant}"
     await append(new_shop, topic, {"event_type": "create", "data": {"item_id": "own", "title": "Own"}})

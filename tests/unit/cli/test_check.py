@@ -39,6 +39,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server.kill()
 
 
+@pytest.mark.long
 def test_on_a_laptop_before_the_first_start_nothing_fails(tmp_path: Path) -> None:
     done = lemo(tmp_path / "data")
     assert (done.returncode, done.stderr) == (0, "")
@@ -47,6 +48,7 @@ def test_on_a_laptop_before_the_first_start_nothing_fails(tmp_path: Path) -> Non
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.long
 def test_a_served_redis_is_shown_with_version_login_and_round_trip(tmp_path: Path, good: str) -> None:
     done = lemo(tmp_path, "--json", LEMO_STORES_REDIS_URL=good)
     assert (done.returncode, done.stderr) == (0, "")
@@ -61,6 +63,7 @@ def test_a_served_redis_is_shown_with_version_login_and_round_trip(tmp_path: Pat
     assert "hidden" not in done.stdout
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("arguments", [(), ("--json",)])
 def test_a_store_that_is_away_is_exit_status_1(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     done = lemo(tmp_path, *arguments, LEMO_STORES_REDIS_URL=CLOSED)
@@ -71,6 +74,7 @@ def test_a_store_that_is_away_is_exit_status_1(tmp_path: Path, arguments: tuple[
     assert "hidden" not in done.stdout
 
 
+@pytest.mark.long
 def test_a_module_that_is_not_there_is_exit_status_1(tmp_path: Path) -> None:
     file = tmp_path / "serve.yaml"
     file.write_text("applications: [{import_path: 'no_such_module:app'}]\n")
@@ -84,6 +88,7 @@ def test_a_wrong_command_line_is_exit_status_2(arguments: tuple[str, ...]) -> No
     assert CliRunner().invoke(app, ["check", *arguments]).exit_code == 2
 
 
+@pytest.mark.long
 def test_settings_that_cannot_be_read_are_exit_status_1_and_named(tmp_path: Path) -> None:
     done = lemo(tmp_path, LEMO_STORES_REDIS_URL="redis+cluster://:hidden@h")
     assert (done.returncode, "many slots" in done.stderr, "hidden" in done.stderr) == (1, True, False)
@@ -95,6 +100,7 @@ def test_json_is_json_also_where_the_settings_cannot_be_read() -> None:
     assert (done.exit_code, said["ok"], said["key"]) == (1, False, "stores.redis_url")
 
 
+@pytest.mark.long
 def test_a_server_that_answers_nothing_does_not_hold_up_the_exit(tmp_path: Path) -> None:
     """A client of analytics waits 30 s in a thread of its own."""
     with socket.create_server(("127.0.0.1", 0)) as mute:
@@ -104,6 +110,7 @@ def test_a_server_that_answers_nothing_does_not_hold_up_the_exit(tmp_path: Path)
     assert time.monotonic() - began < 15
 
 
+@pytest.mark.long
 def test_a_serve_file_that_is_no_yaml_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text("a: [")
     done = lemo(tmp_path, "--serve-config", str(tmp_path / "x.yaml"))

@@ -85,6 +85,7 @@ async def test_the_lock_of_a_folder_is_seen_and_left_as_it_was(tmp_path: Path) -
     assert not lock.held()
 
 
+@pytest.mark.long
 async def test_each_store_that_is_away_is_named_with_what_will_not_work_and_what_to_do(tmp_path: Path) -> None:
     report = await wiring.inspect(settings(tmp_path, **SERVED), None)
     found = by_name(report)

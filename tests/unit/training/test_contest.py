@@ -66,6 +66,7 @@ def by_history() -> Parts:
     return learned()
 
 
+@pytest.mark.long
 def test_attention_that_understands_the_history_wins_and_says_what_it_costs_to_lose_it(by_history: Parts) -> None:
     said: list[str] = []
     entries = hold(by_history, judged(), DESIGNS, said.append)
@@ -75,6 +76,7 @@ def test_attention_that_understands_the_history_wins_and_says_what_it_costs_to_l
     assert not any("wins and is to serve" in line for line in said)
 
 
+@pytest.mark.long
 def test_attention_to_a_history_that_says_nothing_is_not_kept() -> None:
     said: list[str] = []
     entries = hold(

@@ -116,8 +116,9 @@ def loss(arrays: dict[str, np.ndarray], n: int = 300) -> float:
     return float(-(y * np.log(p) + (1 - y) * np.log(1 - p)).mean())
 
 
+@pytest.mark.long
 def test_with_attention_the_history_is_understood_and_without_it_is_not() -> None:
-    how = replace(SMALL, size=8, epochs=30, listwise=0.0, unknown=0.1, weight_decay=1e-3)
+    how = replace(SMALL, size=8, epochs=30, listwise=0.0, unknown=0.1, weight_decay=1e-3, batch=64, learning_rate=2e-2)
     learned, held = data(1500, seed=11), data(200, seed=12)
     arrays = fit(learned, held, how)
     assert loss(arrays) < loss(fit(learned, held, replace(how, attention=False))) - 0.05
@@ -131,6 +132,7 @@ def test_with_attention_the_history_is_understood_and_without_it_is_not() -> Non
     assert np.mean(right) > 0.9
 
 
+@pytest.mark.long
 def test_every_task_is_right_on_average() -> None:
     arrays = fit(data(800, seed=6), data(100, seed=7), replace(SMALL, epochs=20, listwise=0.0))
     scenes, labels = drawn(600, seed=8)
