@@ -32,6 +32,7 @@ CONFIG = ROOT / "serve_config.yaml"
 MARK = "RUN_OF_LEMO"  # in the environment of every process of one start
 STARTED = "up.pid"  # a file of the data folder: which `lemo up` runs on it
 JOBS_PORT = 52365  # where Ray's agent takes jobs; of clusters that `serve run` starts it is always this one
+RELEASE_S = 5.0  # a cluster that was killed holds that port for less
 STOP_S = 5.0  # `serve run` has this long after SIGINT; then everything of this start is killed
 _PR_SET_PDEATHSIG = 1
 
@@ -65,6 +66,23 @@ def free_port(wanted: int = 0) -> int:
     raise Unavailable("no TCP port is free on this machine")
 
 
+def reserve(port: int, timeout_s: float) -> socket.socket | None:
+    """Keeps `port` from being picked for any connection, until it is closed; a server that sets SO_REUSEADDR can still
+    listen on it. None when another one still listens there after `timeout_s`: what was killed takes a while to go."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        held = socket.socket()
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            held.bind(("", port))
+            return held
+        except OSError:
+            held.close()
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(0.1)  # a poll of another process, not a race
+
+
 def environment(data: Path, run: str, scratch: Path) -> dict[str, str]:
     """What `serve run` needs before Ray starts; values that are already set win, ports that are taken do not."""
     env = {**VARIABLES, **os.environ, MARK: run, "LEMO_DATA": str(data)}
@@ -96,10 +114,16 @@ class House:
         self.log = data / "logs" / "serve.log"
         self._scratch = Path(tempfile.mkdtemp(prefix="lemo-"))
         self._process: subprocess.Popen[bytes] | None = None
+        self._jobs_port: socket.socket | None = None
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.http_port}"
+
+    @property
+    def takes_jobs(self) -> bool:
+        """Once it has started; False when another cluster of this machine takes them."""
+        return self._jobs_port is not None
 
     def start(self, extra: Mapping[str, str] | None = None) -> None:
         """Raises DataFolderInUse when another start holds the folder, Unavailable when a door's port is taken."""
@@ -109,6 +133,7 @@ class House:
         for port in (self.http_port, self.grpc_port):
             if free_port(port) != port:
                 raise Unavailable(f"port {port} is taken. Stop what listens there, or choose: --http-port, --grpc-port")
+        self._jobs_port = reserve(JOBS_PORT, RELEASE_S)
         self.log.parent.mkdir(parents=True, exist_ok=True)
         (self.data / STARTED).write_text(f"{os.getpid()} {psutil.Process().create_time()}")
         written = self._scratch / "serve_config.yaml"
@@ -151,6 +176,8 @@ class House:
                 p.kill()
         psutil.wait_procs(left, timeout=2)
         shutil.rmtree(self._scratch, ignore_errors=True)
+        if self._jobs_port is not None:
+            self._jobs_port.close()
         if self._process is not None:  # a start that was refused leaves the note of the one that runs
             (self.data / STARTED).unlink(missing_ok=True)
 

@@ -24,15 +24,15 @@ def up(shop: Shop | None, http_port: int | None = None, grpc_port: int | None = 
     settings.data.mkdir(parents=True, exist_ok=True)
     house = launch.House(settings.data, http_port, grpc_port)
     console.print(f"starting; the log is {house.log}")
-    if launch.free_port(launch.JOBS_PORT) != launch.JOBS_PORT:
-        console.print(
-            f"port {launch.JOBS_PORT} is taken, by another Ray cluster on this machine as a rule: "
-            "this one will answer, but take no jobs. To train here, stop the other one and start again"
-        )
     return launch.run(house, lambda: _ready(house, shop))
 
 
 def _ready(house: launch.House, shop: Shop | None) -> None:
+    if not house.takes_jobs:
+        console.print(
+            f"port {launch.JOBS_PORT} is taken, by another Ray cluster on this machine as a rule: "
+            "this one answers, but takes no jobs. To train here, stop the other one and start again"
+        )
     if shop is not None:
         asyncio.run(_load_and_show(house, shop))
     doors = f"HTTP {house.url} (docs at /api/v1/docs), gRPC 127.0.0.1:{house.grpc_port}"
