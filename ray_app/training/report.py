@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 Tell = Callable[[str], None]
+MOST_SHOWN = 8  # figures in the line that ends a job
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +21,16 @@ class Report:
     status: str = "live"
 
     def __str__(self) -> str:
-        figures = ", ".join(f"{k} {v:.4f}" for k, v in self.metrics.items())
+        figures = self._figures()
         if self.version is None:
             return f"{self.name}: refused, {self.why}. What was live stays. {figures}".rstrip()
         return f"{self.name}: version {self.version} is {self.status}. {self.why or figures}".rstrip()
+
+    def _figures(self) -> str:
+        """The first ones without their bounds: all of them stand with the version and in the history."""
+        shown = [f"{k} {v:.4f}" for k, v in self.metrics.items() if not k.endswith(("_low", "_high"))]
+        more = [f"all {len(self.metrics)} with their bounds: lemo job history"] if len(shown) > MOST_SHOWN else []
+        return ", ".join(shown[:MOST_SHOWN] + more)
 
 
 class Refused(Exception):
