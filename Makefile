@@ -60,4 +60,5 @@ bench: $(READY)
 	python -m bench.takeover
 	python -m bench.backlog
 	python -m bench.train items
+	python -m bench.ann
 	python -m bench.serve

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ray_app.catalog.pinned import Pinned
 from ray_app.models.base import Arrays
 from ray_app.models.index import Search, build, built_of
-from ray_app.models.top import none, pick
+from ray_app.models.top import none
 from ray_app.models.votes import votes
 from ray_app.types import Interactions, Mask, Matrix, Scored, Visitor
 
@@ -77,7 +77,7 @@ class Factors:
         say = visitor.interest(self._how.half_life_s)[known]
         who = self.vector(visitor.recent[known], say)
         rows, likes = self._search.best(who, n, allowed[: len(self._items)])
-        return Scored(self.name, *pick(rows[likes > 0], likes[likes > 0], n))
+        return Scored(self.name, rows[likes > 0], likes[likes > 0])
 
     def vector(self, rows: NDArray[np.int32], say: NDArray[np.float32]) -> NDArray[np.float32]:
         """float32 [d]: the visitor who took `rows`, each weighing `say`, whether or not he was there at the fit."""
