@@ -60,7 +60,7 @@ def define(
     name: Name,
     source: Annotated[str, typer.Option(help="behaviors, slates, documents:<kind>, parquet:<file>")] = "behaviors",
     days: Annotated[int, typer.Option(help="of the window, which ends at the build")] = 90,
-    later_days: Annotated[int, typer.Option(help="of them, the last that judge")] = 14,
+    later_days: Annotated[int, typer.Option(help="of these, the last, which judge the models")] = 14,
     filters: Annotated[str, typer.Option(help='JSON: [{"field", "op", "value"}]')] = "[]",
     tenant: Tenant = "demo",
 ) -> None:
@@ -81,7 +81,7 @@ def define(
 
 @datasets.command()
 def build(name: Name, tenant: Tenant = "demo") -> None:
-    """Read its window now into Parquet, in this process; `lemo job run dataset` does it on the cluster by Ray Data."""
+    """Read its window into Parquet in this process; on the cluster by Ray Data: lemo job run dataset --name NAME."""
 
     async def work(w: World) -> None:
         from ray_app.catalog.dataset import Datasets

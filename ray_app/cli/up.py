@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ray_app import config, launch
 from ray_app.cli.doors import demo_key
+from ray_app.cli.jobs import follow_job
 from ray_app.cli.progress import bar, bars, console
 from ray_app.cli.show import show, wait_live
 from ray_app.operations import load as loading
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ray_app.wiring import World
 
 
-def up(shop: Shop | None, http_port: int | None = None, grpc_port: int | None = None) -> int:
+def start_all(shop: Shop | None, http_port: int | None = None, grpc_port: int | None = None) -> int:
     """Stay until Ctrl-C or SIGTERM; the exit status. Without a shop nothing is loaded."""
     settings = config.load()
     settings.data.mkdir(parents=True, exist_ok=True)
@@ -53,28 +53,12 @@ async def _load(world: World, shop: Shop) -> None:
     if await loading.is_wanted(world, shop):
         with bars() as shown:
             await loading.load(world, shop, shown.console.print, lambda name: bar(shown, name))
-    jobs = await loading.jobs_left(world, shop.tenant)
-    if jobs:
-        await asyncio.to_thread(loading.learn, jobs, shop.tenant, follow_job, console.print)
+    left = await loading.jobs_left(world, shop.tenant)
+    if left:
+        await asyncio.to_thread(loading.learn, left, shop.tenant, follow_job, console.print)
 
 
-def follow_job(name: str, args: Sequence[str]) -> Iterator[str]:
-    """Submit jobs/NAME.py to the cluster of this data folder; the lines of its log while it runs."""
-    from ray_app import cluster
-
-    client = cluster.job_client(config.load().data)
-    submitted = cluster.submit_job(client, name, args)
-    yield f"submission {submitted}; end it: lemo job stop {submitted}"
-    yield from cluster.follow_job(client, submitted)
-
-
-def stop_job(submission_id: str) -> None:
-    from ray_app import cluster
-
-    cluster.stop_job(cluster.job_client(config.load().data), submission_id)
-
-
-def down(data: Path) -> int:
+def end_all(data: Path) -> int:
     """End what `lemo up` started on this folder; the exit status."""
     ended = launch.end(data)
     print({None: f"nothing runs on {data}", True: f"ended what ran on {data}", False: f"{data} is still in use"}[ended])
