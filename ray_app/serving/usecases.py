@@ -15,6 +15,7 @@ from ray_app.recommend.channels import KNOWN
 from ray_app.serving import explains, figures, models, operators, rules
 from ray_app.serving.app import App
 from ray_app.serving.bulk import append, sort, wait_readable
+from ray_app.serving.fields import parse_count, parse_flag
 from ray_app.stores.base import Where
 from ray_app.types import Slate
 
@@ -150,23 +151,6 @@ async def put_scenario(app: App, tenant: str, raw: Ask) -> Answer:
     made = scenario_body.parse(fields, base, NAMES)
     await app.scenarios.put(tenant, made)
     return made.public()
-
-
-def parse_flag(field: str, value: object) -> bool:
-    """Also as text, since a query has nothing else."""
-    if value is None or value is False or value == "false":
-        return False
-    if value is True or value == "true":
-        return True
-    raise InvalidField(field, value, "true, false")
-
-
-def parse_count(field: str, value: object, most: int) -> int:
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 19:
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-        raise InvalidField(field, value, f"1..{most}")
-    return value
 
 
 ITEM = "/api/v1/items/{item_id:path}"

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 Provider = Callable[[], App]
 Endpoint = Callable[[Request], Awaitable[Response]]
 WHOLE_NUMBER = re.compile(r"[0-9]{1,18}")
-WHOLE = ("n", "limit", "version")  # numbers, also where a query can only write them as text
+WHOLE = ("n", "limit", "version", "days")  # numbers, also where a query can only write them as text
 
 
 def build(provider: Provider) -> Starlette:
