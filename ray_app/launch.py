@@ -25,7 +25,7 @@ import psutil
 import yaml
 
 from ray_app.errors import LemoError, Unavailable
-from ray_app.stores.embedded import DataLock
+from ray_app.stores.embedded import DataLock, free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "serve_config.yaml"
@@ -51,19 +51,6 @@ VARIABLES = {
 
 class Stopped(Exception):
     """SIGINT or SIGTERM arrived."""
-
-
-def free_port(wanted: int = 0) -> int:
-    """`wanted` when nothing listens on it, else one that the system picks."""
-    for port in (wanted, 0):
-        with socket.socket() as s:
-            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                s.bind(("", port))
-            except OSError:
-                continue
-            return int(s.getsockname()[1])
-    raise Unavailable("no TCP port is free on this machine")
 
 
 def reserve(port: int, timeout_s: float) -> socket.socket | None:
@@ -190,7 +177,8 @@ class House:
 
 
 def end(data: Path, timeout_s: float = 20.0) -> bool | None:
-    """End what `lemo up` started on this folder: True when it has ended, None when nothing runs there."""
+    """End what `lemo up` started on this folder: True when it has ended, False when it has not within `timeout_s`, None
+    when nothing runs there."""
     try:
         pid, began = (data / STARTED).read_text().split()
         found = psutil.Process(int(pid))
