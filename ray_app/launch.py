@@ -133,14 +133,14 @@ class House:
                 start_new_session=True, preexec_fn=_follow_parent,
             )  # fmt: skip
 
-    def wait_ready(self, timeout_s: float = 180.0, path: str = "/ready") -> None:
+    def wait_ready(self, timeout_s: float = 180.0) -> None:
         """Raises LemoError with the end of the log when `serve run` ends or the time is over."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             if self._process is None or self._process.poll() is not None:
                 raise LemoError(f"the start failed:\n{self._tail()}\nThe whole log: {self.log}")
             try:
-                if httpx.get(self.url + path, timeout=2).status_code == 200:
+                if httpx.get(f"{self.url}/ready", timeout=2).status_code == 200:
                     return
             except httpx.HTTPError:
                 pass
@@ -172,8 +172,8 @@ class House:
         """Every process of this start, found by the mark in its environment."""
         return [p for p in psutil.process_iter() if _environ(p).get(MARK) == self._run]
 
-    def _tail(self, lines: int = 25) -> str:
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:]) if self.log.exists() else ""
+    def _tail(self) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-25:]) if self.log.exists() else ""
 
 
 def end(data: Path, timeout_s: float = 20.0) -> bool | None:

@@ -52,7 +52,7 @@ def _merged(routes: list[Route]) -> list[Route]:
 
 def _by_method(ends: Mapping[str, Endpoint]) -> Endpoint:
     async def call(request: Request) -> Response:
-        return await ends.get(request.method, ends.get("GET", _health))(request)
+        return await ends[request.method](request)
 
     return call
 

@@ -57,3 +57,11 @@ def test_the_described_answers_to_operators_are_those_that_are_given() -> None:
     assert set(flow) == {f.name for f in fields(FlowState)} | {"partitions"}
     assert set(partition["properties"]) == {f.name for f in fields(Line)} | {"lag"}
     assert set(letter["properties"]) == {f.name for f in fields(Letter)}
+
+
+async def test_a_head_asks_what_a_get_asks_and_a_wrong_method_is_told_from_a_wrong_path() -> None:
+    transport = httpx.ASGITransport(build(not_ready))
+    async with httpx.AsyncClient(transport=transport, base_url="http://lemo") as client:
+        assert (await client.head("/health")).status_code == 200
+        assert (await client.delete("/health")).json()["reason"] == "METHOD_NOT_ALLOWED"
+        assert (await client.get("/healthy")).json()["reason"] == "NOT_FOUND"
