@@ -25,7 +25,7 @@ dlq = typer.Typer(no_args_is_help=True, help="Dead letters: what a flow could no
 Flow = Annotated[str, typer.Argument(help="items, behaviors, slates, hot, metrics, profile")]
 Topic = Annotated[str | None, typer.Option(help="of one topic; every topic that has letters unless set")]
 Json = Annotated[bool, typer.Option("--json", help="one JSON value a line")]
-SHOWN_BYTES = 80
+MOST_SHOWN = 80  # characters of a reason in the table
 
 
 @asynccontextmanager
@@ -123,7 +123,7 @@ def list_letters(
             async for x in letters.read(name, every):
                 if json:
                     print(orjson.dumps({**asdict(x), "body": _text(x)}).decode())
-                table.add_row(name, x.id, x.flow, x.state, x.why[:SHOWN_BYTES], str(len(x.body)))
+                table.add_row(name, x.id, x.flow, x.state, x.why[:MOST_SHOWN], str(len(x.body)))
         if not json:
             console.print(table)
 
