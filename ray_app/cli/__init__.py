@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import orjson
 import typer
@@ -21,8 +20,13 @@ from ray_app.cli.models import models
 from ray_app.cli.progress import bar, bars
 from ray_app.cli.streams import dlq, streams
 from ray_app.cli.up import end_all, start_all
+from ray_app.cli.world import with_world
 from ray_app.errors import InvalidSettings, LemoError
 from ray_app.operations.load import Shop
+
+if TYPE_CHECKING:
+    from ray_app.operations.move import Progress
+    from ray_app.wiring import World
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 imports = typer.Typer(no_args_is_help=True, help="Read files into the event log.")
@@ -70,13 +74,9 @@ def key(
         print(demo_key(config.load().data))
         return
     from ray_app.access.keys import Keys
-    from ray_app.wiring import open_world
 
-    async def work() -> str:
-        async with open_world(config.load()) as world:
-            return await Keys(world.documents, world.clock).create(SYSTEM if operator else parse_tenant(tenant))
-
-    print(asyncio.run(work()))
+    wanted = SYSTEM if operator else parse_tenant(tenant)
+    print(with_world(lambda world: Keys(world.documents, world.clock).create(wanted)))
 
 
 @imports.command("items")
@@ -100,20 +100,18 @@ def import_behaviors(
 def _import(kind: str, file: Path, map: Path | None, tenant: str, history: bool, rejects: Path | None) -> None:
     from ray_app.operations.mapping import load_map
     from ray_app.operations.move import Import
-    from ray_app.wiring import open_world
 
     refused = rejects or Path(f"{file.name}.rejects.jsonl")
 
-    async def work() -> None:
-        async with open_world(config.load()) as world:
-            job = Import(world, parse_tenant(tenant), file, load_map(map, kind), refused, history)
-            with bars() as shown:
-                progress = await job.run(bar(shown, f"{kind} from {file.name}"))
-        print(f"{progress.rows - progress.rejected:,} of {progress.rows:,} rows are in the log")
-        if progress.rejected:
-            print(f"{progress.rejected:,} rows were refused: see {refused}")
+    async def work(world: World) -> Progress:
+        job = Import(world, parse_tenant(tenant), file, load_map(map, kind), refused, history)
+        with bars() as shown:
+            return await job.run(bar(shown, f"{kind} from {file.name}"))
 
-    asyncio.run(work())
+    progress = with_world(work)
+    print(f"{progress.rows - progress.rejected:,} of {progress.rows:,} rows are in the log")
+    if progress.rejected:
+        print(f"{progress.rejected:,} rows were refused: see {refused}")
 
 
 @app.command()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Sequence
 from typing import Annotated
 
@@ -10,6 +9,7 @@ import orjson
 import typer
 
 from ray_app import config, launch
+from ray_app.cli.world import with_world
 from ray_app.errors import NotFound
 
 jobs = typer.Typer(no_args_is_help=True, help="Run jobs on the cluster.")
@@ -40,13 +40,9 @@ def stop(submission_id: Annotated[str, typer.Argument(help="as `lemo job run` pr
 def history(tenant: Tenant = "demo", most: Annotated[int, typer.Option(min=1, max=10_000)] = 20) -> None:
     """The newest runs, one JSON value a line: state, figures, version, and why it was refused or failed."""
     from ray_app.training import runs
-    from ray_app.wiring import open_world
 
-    async def work() -> None:
-        async with open_world(config.load()) as world:
-            print("\n".join(orjson.dumps(r).decode() for r in await runs.history(world, tenant, most)))
-
-    asyncio.run(work())
+    for found in with_world(lambda world: runs.history(world, tenant, most)):
+        print(orjson.dumps(found).decode())
 
 
 def follow_job(name: str, args: Sequence[str]) -> Iterator[str]:

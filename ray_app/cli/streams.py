@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,8 +10,8 @@ import orjson
 import typer
 from rich.table import Table
 
-from ray_app import config
 from ray_app.cli.progress import console
+from ray_app.cli.world import with_world
 from ray_app.errors import InvalidField
 
 if TYPE_CHECKING:
@@ -28,20 +26,10 @@ Json = Annotated[bool, typer.Option("--json", help="one JSON value a line")]
 MOST_SHOWN = 80  # characters of a reason in the table
 
 
-@asynccontextmanager
-async def _pool() -> AsyncIterator[tuple[Pool, Letters]]:
+def _run(work: Callable[[Pool, Letters], Awaitable[None]]) -> None:
     from ray_app import wiring
 
-    async with wiring.open_world(config.load()) as world:
-        yield wiring.pool(world), wiring.letters(world)
-
-
-def _run(work: Callable[[Pool, Letters], Awaitable[None]]) -> None:
-    async def inside() -> None:
-        async with _pool() as (pool, letters):
-            await work(pool, letters)
-
-    asyncio.run(inside())
+    with_world(lambda world: work(wiring.pool(world), wiring.letters(world)))
 
 
 @streams.command("list")

@@ -11,6 +11,7 @@ from ray_app.cli.doors import demo_key
 from ray_app.cli.jobs import follow_job
 from ray_app.cli.progress import bar, bars, console
 from ray_app.cli.show import show, wait_live
+from ray_app.cli.world import with_world
 from ray_app.operations import load as loading
 from ray_app.operations.load import Shop
 
@@ -34,19 +35,16 @@ def _ready(house: launch.House, shop: Shop | None) -> None:
             "this one answers, but takes no jobs. To train here, stop the other one and start again"
         )
     if shop is not None:
-        asyncio.run(_load_and_show(house, shop))
+        with_world(lambda world: _load_and_show(world, house, shop))
     doors = f"HTTP {house.url} (docs at /api/v1/docs), gRPC 127.0.0.1:{house.grpc_port}"
     console.print(f"ready: {doors}\nCtrl-C ends it.")
 
 
-async def _load_and_show(house: launch.House, shop: Shop) -> None:
-    from ray_app.wiring import open_world
-
+async def _load_and_show(world: World, house: launch.House, shop: Shop) -> None:
     key = demo_key(house.data)
-    async with open_world(config.load()) as world:
-        await _load(world, shop)
-        await wait_live(world, shop.tenant, house.url, key)
-        await show(world, shop.tenant, house.url, house.grpc_port, key)
+    await _load(world, shop)
+    await wait_live(world, shop.tenant, house.url, key)
+    await show(world, shop.tenant, house.url, house.grpc_port, key)
 
 
 async def _load(world: World, shop: Shop) -> None:

@@ -1,0 +1,25 @@
+"""The stores for one command."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from ray_app import config
+
+if TYPE_CHECKING:
+    from ray_app.wiring import World
+
+T = TypeVar("T")
+
+
+def with_world(work: Callable[[World], Awaitable[T]]) -> T:
+    """What `work` returns, given the stores that the settings name; they are closed after it."""
+    from ray_app.wiring import open_world
+
+    async def inside() -> T:
+        async with open_world(config.load()) as world:
+            return await work(world)
+
+    return asyncio.run(inside())
