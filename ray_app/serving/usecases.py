@@ -6,8 +6,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from redis.exceptions import RedisError
+
 from ray_app.catalog import item, scenario_body, user
-from ray_app.errors import InvalidField, NotFound
+from ray_app.errors import InvalidField, NotFound, Unavailable
 from ray_app.events.schema import behavior_entry, delete_entry, item_entry, parse_behavior, parse_id, refuse_unknown
 from ray_app.models.diversity import DIVERSIFIERS
 from ray_app.recommend import ask as asks
@@ -38,6 +40,13 @@ class Use:
     about: str
     rpc: str | None = None
     query: tuple[str, ...] = ()
+
+    async def answer(self, app: App, tenant: str, raw: Ask) -> Answer:
+        """What `call` answers. Raises Unavailable where it needs the state store, which is away."""
+        try:
+            return await self.call(app, tenant, raw)
+        except RedisError as e:
+            raise Unavailable(f"the state store is away: {type(e).__name__}") from e
 
 
 async def recommend(app: App, tenant: str, raw: Ask) -> Answer:

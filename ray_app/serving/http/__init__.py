@@ -64,7 +64,7 @@ def _endpoint(use: Use, provider: Provider) -> Endpoint:
             app = provider()
             tenant = await app.keys.tenant_of(_key(request))
             logs.tenant.set(tenant)
-            return _json(await use.call(app, tenant, await _ask(use, request, app.settings.serving.max_body_bytes)))
+            return _json(await use.answer(app, tenant, await _ask(use, request, app.settings.serving.max_body_bytes)))
         except LemoError as e:
             return refusal(e)
         except Exception:
