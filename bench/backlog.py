@@ -17,7 +17,8 @@ import psutil
 from bench.machine import Machine, Member, Positions, machine, replica, variables
 from bench.produce import behaviors, fill
 from ray_app.config import Settings
-from ray_app.launch import House, free_port
+from ray_app.launch import House
+from ray_app.stores.embedded import free_port
 
 PREFIX = "bench"
 LIMIT_BYTES = 500_000_000

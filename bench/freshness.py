@@ -24,7 +24,8 @@ from bench.machine import replica
 from bench.produce import Producer
 from ray_app.config import Settings
 from ray_app.events.base import Entry
-from ray_app.launch import House, free_port
+from ray_app.launch import House
+from ray_app.stores.embedded import free_port
 from tests.services.kafka import KafkaBroker
 
 ITEMS = 400

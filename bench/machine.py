@@ -17,7 +17,7 @@ import psutil
 from redis import Redis
 
 from ray_app.launch import House
-from ray_app.stores.embedded import _free, http_up, olap_command, redis_command, redis_up
+from ray_app.stores.embedded import free_port, http_up, olap_command, redis_command, redis_up
 from tests.services.kafka import KafkaBroker
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -54,7 +54,7 @@ def machine() -> Iterator[Machine]:
         kafka = KafkaBroker(folder / "kafka")
         stack.callback(kafka.kill)
         kafka.start()
-        redis_port, olap_port = _free(0), _free(0)
+        redis_port, olap_port = free_port(), free_port()
         found = {
             "redis": redis_command(redis_port, folder / "redis"),
             "clickhouse": olap_command(olap_port, folder / "clickhouse"),

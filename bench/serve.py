@@ -25,7 +25,8 @@ import numpy as np
 import psutil
 
 from bench import retail, shop, synthetic
-from ray_app.launch import ROOT, House, free_port
+from ray_app.launch import ROOT, House
+from ray_app.stores.embedded import free_port
 
 PATH = "/api/v1/recommend"
 SERVERS, INLINE = ("Gateway", "Recall", "Rank", "Rerank"), "inline"

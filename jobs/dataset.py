@@ -22,8 +22,8 @@ async def main() -> None:
     from ray_app.training.report import Report
     from ray_app.training.runs import recorded
 
+    os.nice(10)
     async with open_world() as world:
-        os.nice(10)
         wanted = await Datasets(world.documents, world.clock, args.tenant).get(args.name)
 
         async def work(tell):  # type: ignore[no-untyped-def]

@@ -50,7 +50,7 @@ async def main() -> None:
             ),
         )  # fmt: skip
         print(await work, flush=True)
-        world.blobs.remove(f"{args.tenant}/{RUNS}")  # only a run that was killed is gone on with
+        world.blobs.remove(f"{args.tenant}/{RUNS}")  # a run that ended has nothing to go on with
 
 
 if __name__ == "__main__":

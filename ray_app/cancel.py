@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any
 
-AGAIN_S = 0.5
+AGAIN_S = 0.5  # a task that still runs is cancelled again after this
 
 
 async def cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:

@@ -1,4 +1,4 @@
-"""Time, random numbers and ids as arguments: the core never asks the machine itself."""
+"""Time and ids as arguments: the core never asks the machine itself."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ class Clock(Protocol):
 
 
 class SystemClock:
+    """The machine's."""
+
     def now(self) -> int:
         return time.time_ns() // 1_000_000
 
@@ -42,4 +44,5 @@ class FixedClock:
 
 
 def new_id() -> str:
+    """32 hex digits, random."""
     return uuid.uuid4().hex

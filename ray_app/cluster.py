@@ -50,7 +50,8 @@ def _address() -> str:
 
 
 def detached(cls: type, name: str, *args: Any, **options: Any) -> Any:
-    """The one actor of this name in the cluster, made when absent; Ray restarts it for ever. It costs no CPU."""
+    """The one actor of this name in the cluster, made when absent; Ray restarts it for ever. It asks for no CPU unless
+    `options`, Ray's own, say so."""
     chosen = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": 3, **options}
     return (
         ray.remote(cls)

@@ -13,10 +13,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ray_app.errors import InvalidSettings
+from ray_app.types import BehaviorType
 
-BehaviorType = Literal[
-    "impression", "click", "like", "favourite", "share", "comment", "cart", "purchase", "play", "dislike", "hide"
-]
 WEIGHTS: Mapping[BehaviorType, int] = {
     "click": 1, "play": 1, "comment": 2, "like": 2, "favourite": 3, "share": 3, "cart": 4, "purchase": 5,
 }  # fmt: skip

@@ -51,6 +51,8 @@ class BodyTooLarge(LemoError):
 
 
 class Unauthenticated(LemoError):
+    """No key was sent, or one that nobody has."""
+
     status, code, reason = 401, "UNAUTHENTICATED", "UNAUTHENTICATED"
 
 
@@ -61,10 +63,14 @@ class Forbidden(LemoError):
 
 
 class NotFound(LemoError):
+    """What the call names is not there."""
+
     status, code, reason = 404, "NOT_FOUND", "NOT_FOUND"
 
 
 class UnknownScenario(NotFound):
+    """The tenant has no scenario of this name; the message lists those that it has."""
+
     reason = "UNKNOWN_SCENARIO"
 
     def __init__(self, scenario: str, tenant: str, known: list[str]) -> None:
@@ -87,6 +93,8 @@ class Unavailable(LemoError):
 
 
 class Overloaded(LemoError):
+    """As many calls are in hand as the replica takes."""
+
     status, code, reason = 429, "RESOURCE_EXHAUSTED", "OVERLOADED"
 
 

@@ -25,7 +25,7 @@ import psutil
 import yaml
 
 from ray_app.errors import LemoError, Unavailable
-from ray_app.stores.embedded import DataLock
+from ray_app.stores.embedded import DataLock, free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "serve_config.yaml"
@@ -51,19 +51,6 @@ VARIABLES = {
 
 class Stopped(Exception):
     """SIGINT or SIGTERM arrived."""
-
-
-def free_port(wanted: int = 0) -> int:
-    """`wanted` when nothing listens on it, else one that the system picks."""
-    for port in (wanted, 0):
-        with socket.socket() as s:
-            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                s.bind(("", port))
-            except OSError:
-                continue
-            return int(s.getsockname()[1])
-    raise Unavailable("no TCP port is free on this machine")
 
 
 def reserve(port: int, timeout_s: float) -> socket.socket | None:
@@ -146,14 +133,14 @@ class House:
                 start_new_session=True, preexec_fn=_follow_parent,
             )  # fmt: skip
 
-    def wait_ready(self, timeout_s: float = 180.0, path: str = "/ready") -> None:
+    def wait_ready(self, timeout_s: float = 180.0) -> None:
         """Raises LemoError with the end of the log when `serve run` ends or the time is over."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             if self._process is None or self._process.poll() is not None:
                 raise LemoError(f"the start failed:\n{self._tail()}\nThe whole log: {self.log}")
             try:
-                if httpx.get(self.url + path, timeout=2).status_code == 200:
+                if httpx.get(f"{self.url}/ready", timeout=2).status_code == 200:
                     return
             except httpx.HTTPError:
                 pass
@@ -185,12 +172,13 @@ class House:
         """Every process of this start, found by the mark in its environment."""
         return [p for p in psutil.process_iter() if _environ(p).get(MARK) == self._run]
 
-    def _tail(self, lines: int = 25) -> str:
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:]) if self.log.exists() else ""
+    def _tail(self) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-25:]) if self.log.exists() else ""
 
 
 def end(data: Path, timeout_s: float = 20.0) -> bool | None:
-    """End what `lemo up` started on this folder: True when it has ended, None when nothing runs there."""
+    """End what `lemo up` started on this folder: True when it has ended, False when it has not within `timeout_s`, None
+    when nothing runs there."""
     try:
         pid, began = (data / STARTED).read_text().split()
         found = psutil.Process(int(pid))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 import msgspec
 import numpy as np
@@ -18,10 +18,11 @@ Scores: TypeAlias = NDArray[np.float32]
 Mask: TypeAlias = NDArray[np.bool_]
 Matrix: TypeAlias = NDArray[np.float32]
 
-BEHAVIOR_TYPES = (
+BehaviorType = Literal[
     "impression", "click", "like", "favourite", "share", "comment",
     "cart", "purchase", "play", "dislike", "hide",
-)  # fmt: skip
+]  # fmt: skip
+BEHAVIOR_TYPES: tuple[str, ...] = get_args(BehaviorType)
 
 
 Id: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]

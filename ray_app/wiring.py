@@ -136,7 +136,7 @@ async def open_world(settings: Settings | None = None) -> AsyncIterator[World]:
         await opened.close()
 
 
-def sight(w: World, models_alone: bool = False) -> Background:
+def background(w: World, models_alone: bool = False) -> Background:
     """What a replica that answers knows of every tenant, and keeps current."""
     from ray_app.access.keys import Keys
     from ray_app.catalog.shelves import Shelves
@@ -170,7 +170,7 @@ async def open_app(settings: Settings, **stages: Callable[[Any], Awaitable[Any]]
     logs.start(settings.logs.level)
     w = world(settings)
     await refuse_cluster(w.redis)
-    known = sight(w)
+    known = background(w)
     if settings.embedded():  # a readable key is for one machine
         await demo_key(known.keys, settings.data)
     scenarios, rules = Scenarios(w.documents, w.clock), Rules(w.documents, w.clock)
@@ -204,7 +204,7 @@ async def open_stage(settings: Settings, models_alone: bool = False) -> tuple[An
     logs.start(settings.logs.level)
     w = world(settings)
     await refuse_cluster(w.redis)
-    known = sight(w, models_alone)
+    known = background(w, models_alone)
     await known.start(models_alone)
 
     async def close() -> None:

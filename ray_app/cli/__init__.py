@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import orjson
 import typer
 
 from ray_app import config, launch
 from ray_app.catalog.tenant import DEMO, SYSTEM, parse_tenant
-from ray_app.cli import up as ups
 from ray_app.cli.check import check
 from ray_app.cli.datasets import datasets
 from ray_app.cli.doors import demo_key, over_grpc, over_http
+from ray_app.cli.jobs import jobs
 from ray_app.cli.models import models
 from ray_app.cli.progress import bar, bars
 from ray_app.cli.streams import dlq, streams
-from ray_app.errors import InvalidSettings, LemoError, NotFound
+from ray_app.cli.up import end_all, start_all
+from ray_app.cli.world import with_world
+from ray_app.errors import InvalidSettings, LemoError
 from ray_app.operations.load import Shop
+
+if TYPE_CHECKING:
+    from ray_app.operations.move import Progress
+    from ray_app.wiring import World
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 imports = typer.Typer(no_args_is_help=True, help="Read files into the event log.")
-jobs = typer.Typer(no_args_is_help=True, help="Run jobs on the cluster.")
 app.add_typer(imports, name="import")
 app.add_typer(jobs, name="job")
 app.add_typer(streams, name="stream")
@@ -43,7 +47,7 @@ Rejects = Annotated[Path | None, typer.Option(help="where refused rows go; FILE.
 @app.command()
 def up(
     data: Annotated[Path | None, typer.Option(help="file of behaviours to load when the store is empty")] = None,
-    map: Annotated[Path | None, typer.Option(help="how its columns are mapped; the example's unless set")] = None,
+    map: Annotated[Path | None, typer.Option(help="how its columns are mapped; DATA needs one")] = None,
     http_port: Annotated[int | None, typer.Option(help="10071 unless set")] = None,
     grpc_port: Annotated[int | None, typer.Option(help="10072 unless set")] = None,
     load: Annotated[bool, typer.Option(help="load data into an empty store")] = True,
@@ -51,13 +55,13 @@ def up(
     """Start everything here and stay in the foreground; Ctrl-C ends it all."""
     if data is not None and map is None:
         raise InvalidSettings(f"{data} needs a map that says what its columns are: make up DATA={data} MAP=my.toml")
-    raise typer.Exit(ups.up(Shop("demo", map or EXAMPLE, data) if load else None, http_port, grpc_port))
+    raise typer.Exit(start_all(Shop("demo", map or EXAMPLE, data) if load else None, http_port, grpc_port))
 
 
 @app.command()
 def down() -> None:
     """End the system that was started on this data folder."""
-    raise typer.Exit(ups.down(config.load().data))
+    raise typer.Exit(end_all(config.load().data))
 
 
 @app.command()
@@ -70,13 +74,9 @@ def key(
         print(demo_key(config.load().data))
         return
     from ray_app.access.keys import Keys
-    from ray_app.wiring import open_world
 
-    async def work() -> str:
-        async with open_world(config.load()) as world:
-            return await Keys(world.documents, world.clock).create(SYSTEM if operator else parse_tenant(tenant))
-
-    print(asyncio.run(work()))
+    wanted = SYSTEM if operator else parse_tenant(tenant)
+    print(with_world(lambda world: Keys(world.documents, world.clock).create(wanted)))
 
 
 @imports.command("items")
@@ -100,20 +100,18 @@ def import_behaviors(
 def _import(kind: str, file: Path, map: Path | None, tenant: str, history: bool, rejects: Path | None) -> None:
     from ray_app.operations.mapping import load_map
     from ray_app.operations.move import Import
-    from ray_app.wiring import open_world
 
     refused = rejects or Path(f"{file.name}.rejects.jsonl")
 
-    async def work() -> None:
-        async with open_world(config.load()) as world:
-            job = Import(world, parse_tenant(tenant), file, load_map(map, kind), refused, history)
-            with bars() as shown:
-                progress = await job.run(bar(shown, f"{kind} from {file.name}"))
-        print(f"{progress.rows - progress.rejected:,} of {progress.rows:,} rows are in the log")
-        if progress.rejected:
-            print(f"{progress.rejected:,} rows were refused: see {refused}")
+    async def work(world: World) -> Progress:
+        job = Import(world, parse_tenant(tenant), file, load_map(map, kind), refused, history)
+        with bars() as shown:
+            return await job.run(bar(shown, f"{kind} from {file.name}"))
 
-    asyncio.run(work())
+    progress = with_world(work)
+    print(f"{progress.rows - progress.rejected:,} of {progress.rows:,} rows are in the log")
+    if progress.rejected:
+        print(f"{progress.rejected:,} rows were refused: see {refused}")
 
 
 @app.command()
@@ -131,38 +129,6 @@ def recommend(
     key = demo_key(config.load().data)
     answer = over_grpc(grpc, key, asked) if grpc else over_http(url, key, asked)
     print(orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode())
-
-
-@jobs.command("run")
-def job_run(
-    name: Annotated[str, typer.Argument(help="similarity, recall, embed, train, profiles, precompute")],
-    tenant: Tenant = "demo",
-) -> None:
-    """Run jobs/NAME.py on the cluster and follow its log."""
-    if not (launch.ROOT / "jobs" / f"{name}.py").exists():
-        known = ", ".join(sorted(p.stem for p in (launch.ROOT / "jobs").glob("*.py")))
-        raise NotFound(f"job {name!r} is unknown. Known: {known}")
-    for line in ups.follow_job(name, ["--tenant", tenant]):
-        print(line, flush=True)
-
-
-@jobs.command("stop")
-def job_stop(submission_id: Annotated[str, typer.Argument(help="as `lemo job run` printed it")]) -> None:
-    """End a job; what is live stays, and what it had finished is kept for its next run."""
-    ups.stop_job(submission_id)
-
-
-@jobs.command("history")
-def job_history(tenant: Tenant = "demo", most: Annotated[int, typer.Option(min=1, max=10_000)] = 20) -> None:
-    """The newest runs, one JSON value a line: state, figures, version, and why it was refused or failed."""
-    from ray_app.training.runs import history
-    from ray_app.wiring import open_world
-
-    async def work() -> None:
-        async with open_world(config.load()) as world:
-            print("\n".join(orjson.dumps(r).decode() for r in await history(world, tenant, most)))
-
-    asyncio.run(work())
 
 
 def main() -> None:

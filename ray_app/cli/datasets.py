@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,8 +9,8 @@ import orjson
 import typer
 from rich.table import Table
 
-from ray_app import config
 from ray_app.cli.progress import console
+from ray_app.cli.world import with_world
 from ray_app.errors import InvalidField, NotFound
 
 if TYPE_CHECKING:
@@ -21,16 +19,6 @@ if TYPE_CHECKING:
 datasets = typer.Typer(no_args_is_help=True, help="What models learn from: definitions and builds.")
 Tenant = Annotated[str, typer.Option(help="whose data")]
 Name = Annotated[str, typer.Argument(help="as it was defined")]
-
-
-def _run(work: Callable[[World], Awaitable[None]]) -> None:
-    async def inside() -> None:
-        from ray_app import wiring
-
-        async with wiring.open_world(config.load()) as world:
-            await work(world)
-
-    asyncio.run(inside())
 
 
 def _shown(found: Any) -> None:
@@ -45,14 +33,14 @@ def list_datasets(tenant: Tenant = "demo") -> None:
         from ray_app.catalog.dataset import Datasets
         from ray_app.training.builds import last
 
-        table = Table("dataset", "version", "source", "days", "judge", "built", "rows")
+        table = Table("dataset", "version", "source", "days", "later days", "built", "rows")
         for d in await Datasets(w.documents, w.clock, tenant).list():
             page = last(w.blobs, tenant, d.name)
             built = (page["id"], f"{page['rows']:,}") if page else ("", "")
             table.add_row(d.name, str(d.version), d.source, str(d.days), str(d.later_days), *built)
         console.print(table)
 
-    _run(work)
+    with_world(work)
 
 
 @datasets.command()
@@ -60,7 +48,7 @@ def define(
     name: Name,
     source: Annotated[str, typer.Option(help="behaviors, slates, documents:<kind>, parquet:<file>")] = "behaviors",
     days: Annotated[int, typer.Option(help="of the window, which ends at the build")] = 90,
-    later_days: Annotated[int, typer.Option(help="of them, the last that judge")] = 14,
+    later_days: Annotated[int, typer.Option(help="of these, the last, which judge the models")] = 14,
     filters: Annotated[str, typer.Option(help='JSON: [{"field", "op", "value"}]')] = "[]",
     tenant: Tenant = "demo",
 ) -> None:
@@ -76,12 +64,12 @@ def define(
         raw = {"name": name, "source": source, "days": days, "later_days": later_days, "filters": wanted}
         _shown((await Datasets(w.documents, w.clock, tenant).put(parse(raw))).public())
 
-    _run(work)
+    with_world(work)
 
 
 @datasets.command()
 def build(name: Name, tenant: Tenant = "demo") -> None:
-    """Read its window now into Parquet, in this process; `lemo job run dataset` does it on the cluster by Ray Data."""
+    """Read its window into Parquet in this process; on the cluster by Ray Data: lemo job run dataset --name NAME."""
 
     async def work(w: World) -> None:
         from ray_app.catalog.dataset import Datasets
@@ -89,7 +77,7 @@ def build(name: Name, tenant: Tenant = "demo") -> None:
 
         await build(w, tenant, await Datasets(w.documents, w.clock, tenant).get(name), console.print)
 
-    _run(work)
+    with_world(work)
 
 
 @datasets.command()
@@ -104,7 +92,7 @@ def inspect(name: Name, tenant: Tenant = "demo") -> None:
             raise NotFound(f"dataset {name!r} was not built yet. Build it: lemo dataset build {name}", value=name)
         _shown(page)
 
-    _run(work)
+    with_world(work)
 
 
 @datasets.command()
@@ -116,4 +104,4 @@ def export(name: Name, into: Annotated[Path, typer.Argument(help="a new .parquet
 
         print(f"{export(w.blobs, tenant, name, into):,} rows are in {into}")
 
-    _run(work)
+    with_world(work)

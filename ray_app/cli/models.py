@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
@@ -11,8 +10,8 @@ import orjson
 import typer
 from rich.table import Table
 
-from ray_app import config
 from ray_app.cli.progress import console
+from ray_app.cli.world import with_world
 
 if TYPE_CHECKING:
     from ray_app.operations.models import Models
@@ -26,13 +25,9 @@ Id = Annotated[str, typer.Argument(help="as `lemo model list` shows it")]
 
 
 def _run(work: Callable[[Models], Awaitable[None]]) -> None:
-    async def inside() -> None:
-        from ray_app import wiring
+    from ray_app import wiring
 
-        async with wiring.open_world(config.load()) as world:
-            await work(wiring.models(world))
-
-    asyncio.run(inside())
+    with_world(lambda world: work(wiring.models(world)))
 
 
 @models.command("list")

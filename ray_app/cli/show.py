@@ -39,12 +39,13 @@ async def customers(world: World, tenant: str, n: int = 3) -> list[Customer]:
     for line in await world.olap.query(CUSTOMERS, {"tenant": tenant, "n": n}):
         user = line["user_id"]
         ids = [b["item_id"] for b in await world.olap.query(BOUGHT, {"tenant": tenant, "user": user, "n": 4})]
-        stored = await world.documents.get_many(tenant, "items", ids)
-        found.append(Customer(user, tuple(str(stored[i].body["title"]) if i in stored else i for i in ids)))
+        names = await titles(world, tenant, ids)
+        found.append(Customer(user, tuple(names[i] for i in ids)))
     return found
 
 
 async def titles(world: World, tenant: str, ids: list[str]) -> dict[str, str]:
+    """By id; the id itself where no item has it."""
     stored = await world.documents.get_many(tenant, "items", ids)
     return {i: str(stored[i].body["title"]) if i in stored else i for i in ids}
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,8 +10,8 @@ import orjson
 import typer
 from rich.table import Table
 
-from ray_app import config
 from ray_app.cli.progress import console
+from ray_app.cli.world import with_world
 from ray_app.errors import InvalidField
 
 if TYPE_CHECKING:
@@ -25,23 +23,13 @@ dlq = typer.Typer(no_args_is_help=True, help="Dead letters: what a flow could no
 Flow = Annotated[str, typer.Argument(help="items, behaviors, slates, hot, metrics, profile")]
 Topic = Annotated[str | None, typer.Option(help="of one topic; every topic that has letters unless set")]
 Json = Annotated[bool, typer.Option("--json", help="one JSON value a line")]
-SHOWN_BYTES = 80
-
-
-@asynccontextmanager
-async def _pool() -> AsyncIterator[tuple[Pool, Letters]]:
-    from ray_app import wiring
-
-    async with wiring.open_world(config.load()) as world:
-        yield wiring.pool(world), wiring.letters(world)
+MOST_SHOWN = 80  # characters of a reason in the table
 
 
 def _run(work: Callable[[Pool, Letters], Awaitable[None]]) -> None:
-    async def inside() -> None:
-        async with _pool() as (pool, letters):
-            await work(pool, letters)
+    from ray_app import wiring
 
-    asyncio.run(inside())
+    with_world(lambda world: work(wiring.pool(world), wiring.letters(world)))
 
 
 @streams.command("list")
@@ -123,7 +111,7 @@ def list_letters(
             async for x in letters.read(name, every):
                 if json:
                     print(orjson.dumps({**asdict(x), "body": _text(x)}).decode())
-                table.add_row(name, x.id, x.flow, x.state, x.why[:SHOWN_BYTES], str(len(x.body)))
+                table.add_row(name, x.id, x.flow, x.state, x.why[:MOST_SHOWN], str(len(x.body)))
         if not json:
             console.print(table)
 

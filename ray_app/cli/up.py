@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ray_app import config, launch
 from ray_app.cli.doors import demo_key
+from ray_app.cli.jobs import follow_job
 from ray_app.cli.progress import bar, bars, console
 from ray_app.cli.show import show, wait_live
+from ray_app.cli.world import with_world
 from ray_app.operations import load as loading
 from ray_app.operations.load import Shop
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from ray_app.wiring import World
 
 
-def up(shop: Shop | None, http_port: int | None = None, grpc_port: int | None = None) -> int:
+def start_all(shop: Shop | None, http_port: int | None = None, grpc_port: int | None = None) -> int:
     """Stay until Ctrl-C or SIGTERM; the exit status. Without a shop nothing is loaded."""
     settings = config.load()
     settings.data.mkdir(parents=True, exist_ok=True)
@@ -34,47 +35,28 @@ def _ready(house: launch.House, shop: Shop | None) -> None:
             "this one answers, but takes no jobs. To train here, stop the other one and start again"
         )
     if shop is not None:
-        asyncio.run(_load_and_show(house, shop))
+        with_world(lambda world: _load_and_show(world, house, shop))
     doors = f"HTTP {house.url} (docs at /api/v1/docs), gRPC 127.0.0.1:{house.grpc_port}"
     console.print(f"ready: {doors}\nCtrl-C ends it.")
 
 
-async def _load_and_show(house: launch.House, shop: Shop) -> None:
-    from ray_app.wiring import open_world
-
+async def _load_and_show(world: World, house: launch.House, shop: Shop) -> None:
     key = demo_key(house.data)
-    async with open_world(config.load()) as world:
-        await _load(world, shop)
-        await wait_live(world, shop.tenant, house.url, key)
-        await show(world, shop.tenant, house.url, house.grpc_port, key)
+    await _load(world, shop)
+    await wait_live(world, shop.tenant, house.url, key)
+    await show(world, shop.tenant, house.url, house.grpc_port, key)
 
 
 async def _load(world: World, shop: Shop) -> None:
     if await loading.is_wanted(world, shop):
         with bars() as shown:
             await loading.load(world, shop, shown.console.print, lambda name: bar(shown, name))
-    jobs = await loading.jobs_left(world, shop.tenant)
-    if jobs:
-        await asyncio.to_thread(loading.learn, jobs, shop.tenant, follow_job, console.print)
+    left = await loading.jobs_left(world, shop.tenant)
+    if left:
+        await asyncio.to_thread(loading.learn, left, shop.tenant, follow_job, console.print)
 
 
-def follow_job(name: str, args: Sequence[str]) -> Iterator[str]:
-    """Submit jobs/NAME.py to the cluster of this data folder; the lines of its log while it runs."""
-    from ray_app import cluster
-
-    client = cluster.job_client(config.load().data)
-    submitted = cluster.submit_job(client, name, args)
-    yield f"submission {submitted}; end it: lemo job stop {submitted}"
-    yield from cluster.follow_job(client, submitted)
-
-
-def stop_job(submission_id: str) -> None:
-    from ray_app import cluster
-
-    cluster.stop_job(cluster.job_client(config.load().data), submission_id)
-
-
-def down(data: Path) -> int:
+def end_all(data: Path) -> int:
     """End what `lemo up` started on this folder; the exit status."""
     ended = launch.end(data)
     print({None: f"nothing runs on {data}", True: f"ended what ran on {data}", False: f"{data} is still in use"}[ended])

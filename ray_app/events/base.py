@@ -118,7 +118,9 @@ class EventLog(Protocol):
         """Return when an entry may stand at or after one of the positions, at the latest after `wait_s`."""
         ...
 
-    async def first(self, topic: str, partition: int) -> int: ...
+    async def first(self, topic: str, partition: int) -> int:
+        """The first position that retention has left; 0 of an absent topic."""
+        ...
 
     async def end(self, topic: str, partition: int) -> int:
         """One past the last entry."""
@@ -132,7 +134,9 @@ class EventLog(Protocol):
         """Publish a flow's position for lag tools; never read back by a flow."""
         ...
 
-    async def told(self, group: str, topic: str, partition: int) -> int: ...
+    async def told(self, group: str, topic: str, partition: int) -> int:
+        """What `tell_group` published last, as lag tools see it; 0 before."""
+        ...
 
     async def version(self) -> str:
         """The log's name and version, e.g. "Kafka 4.1"; one round trip. Raises Unavailable."""

@@ -21,13 +21,13 @@ ABSENT_S = 0.5  # a topic that is absent is looked for again after this
 
 class KafkaLog:
     """Belongs to one event loop. Topics that are absent are made with `partitions` partitions, the log's own time and
-    `retention_s`; `replication` -1 leaves the number of copies to the brokers. Topics that exist stay as they are.
+    `retention_s`, and as many copies as the brokers make by default. Topics that exist stay as they are.
 
     Positions are Kafka's offsets: not dense where records were removed or a transaction ended.
     A position beyond the end (the topic was made again) reads as empty until the log has grown, and is logged.
     """
 
-    def __init__(self, url: str, partitions: int, retention_s: float | None = None, replication: int = -1) -> None:
+    def __init__(self, url: str, partitions: int, retention_s: float | None = None) -> None:
         connection = parse(url)
         try:
             from ray_app.events.kafka_client import Cluster
@@ -43,7 +43,7 @@ class KafkaLog:
         self._directory = Directory(self._cluster)
         self._reader = Reader(self._cluster, self._directory)
         self._writer, self._groups = Writer(connection), Groups(self._cluster)
-        self._n, self._replication = partitions, replication
+        self._n = partitions
         self._topic_settings = {
             "message.timestamp.type": "LogAppendTime",
             "max.message.bytes": str(MESSAGE_BYTES),
@@ -75,7 +75,7 @@ class KafkaLog:
                     f"topic {topic} was made, and is not seen {MADE_S:g} s later. Look at the brokers' controller, and "
                     "let the user describe the topic"
                 )
-            await self._directory.make(topic, self._n, self._replication, self._topic_settings)
+            await self._directory.make(topic, self._n, self._topic_settings)
         return n
 
     async def read(self, topic: str, partition: int, position: int, limit: int, wait_s: float = 0.0) -> list[Logged]:

@@ -29,6 +29,7 @@ from ray_app.events.kafka_client import LOOK_S, READ_COMMITTED, REQUEST_MS, Clus
 
 ABSENT_S = 0.5  # a topic that was not there is looked for again after this
 LATEST, EARLIEST = -1, -2
+AS_BROKERS_DO = -1  # the number of copies of a topic
 OF_TOPIC = (
     ClusterAuthorizationFailedError, InvalidTopicError, PolicyViolationError, TopicAuthorizationFailedError,
 )  # fmt: skip
@@ -73,9 +74,9 @@ class Directory:
             self._known_at = -LOOK_S
         return (await self.topics()).get(topic, 0)
 
-    async def make(self, topic: str, partitions: int, replication: int, settings: Mapping[str, str]) -> None:
+    async def make(self, topic: str, partitions: int, settings: Mapping[str, str]) -> None:
         """Raises PlaceUnavailable, with the reason, when the brokers refuse, or have it and hide it from this user."""
-        wanted: Any = [(topic, partitions, replication, [], list(settings.items()))]
+        wanted: Any = [(topic, partitions, AS_BROKERS_DO, [], list(settings.items()))]
 
         async def work(client: AIOKafkaClient) -> None:
             controller: Any = client.cluster.controller

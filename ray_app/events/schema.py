@@ -128,11 +128,6 @@ def behavior_entry(b: Behavior) -> Entry:
     return Entry(f"{b.tenant}/{b.visitor}", orjson.dumps(body))
 
 
-def read_behavior(body: bytes) -> Behavior:
-    """Raises ValueError, TypeError or KeyError for a body that is not ours."""
-    return Behavior(**orjson.loads(body))
-
-
 def is_ours(raw: object) -> bool:
     """Whether a message that was read from JSON has the form in which we append behaviours."""
     return isinstance(raw, dict) and "tenant" in raw and raw.keys() <= OURS
@@ -195,14 +190,6 @@ def item_entry(item: Item) -> Entry:
 def delete_entry(tenant: str, item_id: str, version: int) -> Entry:
     body = {"change": "delete", "tenant": tenant, "id": item_id, "version": version}
     return Entry(f"{tenant}/{item_id}", orjson.dumps(body))
-
-
-def read_item_event(body: bytes) -> Item | Deleted:
-    """Raises ValueError, TypeError or KeyError for a body that is not ours."""
-    event = orjson.loads(body)
-    if event["change"] == "delete":
-        return Deleted(event["tenant"], event["id"], event["version"])
-    return item_from_dict(event["item"])
 
 
 def slate_entry(slate: Slate) -> Entry:

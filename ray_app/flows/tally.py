@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
 from ray_app.streams.state import Sums
@@ -27,9 +27,6 @@ class Tally(Generic[Target]):
         self._by.append(by)
         self._once.append(f"{b.tenant}/{b.event_id}")
         self._at.append(appended_at)
-
-    def targets(self) -> Iterator[Target]:
-        return iter(self._places)
 
     def sums(self, fields: Callable[[Target], tuple[str, list[str]]]) -> list[Sums]:
         """`fields`: the field of a target and the keys of the hashes that have it. Empty when nothing was added."""

@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 
 OLDEST, NEWEST = (6, 2), (7, 2)
 FULL, NEARLY = 0.95, 0.8  # of maxmemory
-LOST = (
-    "flows read the log again from an older position, but tasks, pauses and notes on dead letters since then are lost"
-)
+LOST = "flows read the log again from an older position, but pauses and notes on dead letters since then are lost"
 
 
 class RedisCheck:
@@ -97,7 +95,7 @@ def policy(info: Mapping[str, Any]) -> Finding:
     found = str(info.get("maxmemory_policy"))
     if found == "noeviction":
         return Finding("ok", "maxmemory-policy", found)
-    says = f"is {found}: when memory is full Redis would drop positions, sums and tasks"
+    says = f"is {found}: when memory is full Redis would drop positions, sums and profiles"
     return Finding("fail", "maxmemory-policy", says, "Set maxmemory-policy noeviction")
 
 

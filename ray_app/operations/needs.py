@@ -29,10 +29,10 @@ SINKS = {
 }
 JOBS = {
     "documents": "every job: tenants, items and versions lie there",
-    "analytics": "similarity, recall and train: the history lies there",
-    "vectors": "embed: its vectors are written there",
+    "analytics": "every job but embed: the history lies there; with --dataset similarity, recall and train go on",
+    "vectors": "every job but dataset and profiles: text vectors are written and read there",
     "blobs": "every job: trained versions lie there",
-    "state": "embed and train: the catalogue's changes and the hot sums lie there",
+    "state": "every job but dataset: the catalogue's changes lie there",
 }
 SCHEDULER = {"state": "no schedule fires (this version has none yet)"}
 

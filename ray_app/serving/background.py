@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable
 
 from redis.exceptions import RedisError
 
@@ -71,9 +72,9 @@ class Background:
                 pinned = shelf.pin()
                 await self.boards.refresh(tenant, pinned.rows, pinned.n, self._clock.now())
 
-    async def _quietly(self, work: asyncio.Future[None] | object) -> None:
+    async def _quietly(self, work: Awaitable[object]) -> None:
         try:
-            await work  # type: ignore[misc]
+            await work
         except (LemoError, RedisError, OSError) as e:
             logger.warning("a store is away; what is known goes on", extra={"why": str(e)[:200]})
         except Exception:  # of ours: it may not end this loop for every tenant

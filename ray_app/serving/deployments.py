@@ -25,7 +25,8 @@ MOST_AT_ONCE, GATHER_S = 32, 0.001  # requests of one turn, and how long the fir
 
 
 class Doors:
-    """`open_app` connects here, in the replica, so that no connection is ever pickled. Serve awaits `__init__`."""
+    """`open_app` connects here, in the replica, so that no connection is ever pickled. `others` are only there to be
+    deployed with it; `stages` are asked for answers. Serve awaits `__init__`."""
 
     async def __init__(self, open_app: Open, *others: Any, **stages: DeploymentHandle[Any]) -> None:  # type: ignore[misc]
         self.lemo = await open_app(**{name: handle.answer.remote for name, handle in stages.items()})

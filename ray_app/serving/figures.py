@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from redis.exceptions import RedisError
-
 from ray_app.analytics import realtime
-from ray_app.errors import InvalidField, Unavailable
+from ray_app.errors import InvalidField
 from ray_app.events.schema import parse_id, refuse_unknown
 from ray_app.serving.app import App
+from ray_app.serving.fields import parse_count
 
 Ask = Mapping[str, Any]
 Answer = dict[str, Any]
@@ -26,17 +25,7 @@ async def read_realtime(app: App, tenant: str, raw: Ask) -> Answer:
         raise InvalidField("window", window, ", ".join(realtime.WINDOWS))
     names = {f: parse_id(f, raw[f]) for f in ("scenario", "arm") if raw.get(f) is not None}
     now, size_ms = app.clock.now(), realtime.WINDOWS[window] * 1000
-    span = (now - (_count(raw.get("n", 60)) - 1) * size_ms, now)
+    span = (now - (parse_count("n", raw.get("n", 60), MOST_WINDOWS) - 1) * size_ms, now)
     slot = realtime.Slot(tenant, **names)
-    try:
-        found = await realtime.read(app.redis, app.prefixes.of("metrics"), slot, window, span)
-    except (RedisError, OSError) as e:
-        raise Unavailable(f"the state store is away: {type(e).__name__}") from None
+    found = await realtime.read(app.redis, app.prefixes.of("metrics"), slot, window, span)
     return {"window": window, **names, "windows": [{**asdict(c), "ctr": c.ctr} for c in found]}
-
-
-def _count(value: object) -> int:
-    n = int(value) if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 6 else value
-    if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= MOST_WINDOWS:
-        raise InvalidField("n", value, f"1..{MOST_WINDOWS}")
-    return n

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from ray_app.catalog.tenant import parse_tenant
-from ray_app.errors import InvalidField
 from ray_app.events.schema import parse_id, refuse_unknown
 from ray_app.operations.models import public
 from ray_app.serving.app import App
+from ray_app.serving.fields import parse_count
 from ray_app.serving.operators import only_operators
 
 Ask = Mapping[str, Any]
@@ -47,10 +47,9 @@ async def rollback_model(app: App, tenant: str, raw: Ask) -> Answer:
 async def compare_shadow(app: App, tenant: str, raw: Ask) -> Answer:
     only_operators(tenant)
     refuse_unknown(raw, ("tenant", "days"))
-    days = str(raw.get("days") or "1")
-    if not (days.isascii() and days.isdigit() and 1 <= int(days[:9]) <= MOST_DAYS):
-        raise InvalidField("days", days, f"1..{MOST_DAYS}")
-    return {"shadows": await app.models.compare(_of(raw), int(days))}
+    asked = raw.get("days")
+    days = 1 if asked in (None, "") else parse_count("days", asked, MOST_DAYS)
+    return {"shadows": await app.models.compare(_of(raw), days)}
 
 
 def _of(raw: Ask) -> str:

@@ -6,8 +6,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from redis.exceptions import RedisError
+
 from ray_app.catalog import item, scenario_body, user
-from ray_app.errors import InvalidField, NotFound
+from ray_app.errors import InvalidField, NotFound, Unavailable
 from ray_app.events.schema import behavior_entry, delete_entry, item_entry, parse_behavior, parse_id, refuse_unknown
 from ray_app.models.diversity import DIVERSIFIERS
 from ray_app.recommend import ask as asks
@@ -15,6 +17,7 @@ from ray_app.recommend.channels import KNOWN
 from ray_app.serving import explains, figures, models, operators, rules
 from ray_app.serving.app import App
 from ray_app.serving.bulk import append, sort, wait_readable
+from ray_app.serving.fields import parse_count, parse_flag
 from ray_app.stores.base import Where
 from ray_app.types import Slate
 
@@ -37,6 +40,13 @@ class Use:
     about: str
     rpc: str | None = None
     query: tuple[str, ...] = ()
+
+    async def answer(self, app: App, tenant: str, raw: Ask) -> Answer:
+        """What `call` answers. Raises Unavailable where it needs the state store, which is away."""
+        try:
+            return await self.call(app, tenant, raw)
+        except RedisError as e:
+            raise Unavailable(f"the state store is away: {type(e).__name__}") from e
 
 
 async def recommend(app: App, tenant: str, raw: Ask) -> Answer:
@@ -150,23 +160,6 @@ async def put_scenario(app: App, tenant: str, raw: Ask) -> Answer:
     made = scenario_body.parse(fields, base, NAMES)
     await app.scenarios.put(tenant, made)
     return made.public()
-
-
-def parse_flag(field: str, value: object) -> bool:
-    """Also as text, since a query has nothing else."""
-    if value is None or value is False or value == "false":
-        return False
-    if value is True or value == "true":
-        return True
-    raise InvalidField(field, value, "true, false")
-
-
-def parse_count(field: str, value: object, most: int) -> int:
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 19:
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-        raise InvalidField(field, value, f"1..{most}")
-    return value
 
 
 ITEM = "/api/v1/items/{item_id:path}"

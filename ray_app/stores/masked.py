@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ray_app.stores.base import MOST_ANSWERS
 from ray_app.types import Mask, Rows, Scores
 
 FEW = 4_096  # rows that go into one filter
-MOST = 16_384  # answers of one search
 SPARE = 1.5  # of the answers that are not allowed, this much more than their share is expected
 
 Find = Callable[[str, int], tuple[Rows, Scores]]
@@ -36,14 +36,14 @@ def search(find: Find, count: Count, n: int, allowed: Mask) -> tuple[Rows, Score
 def _widen(find: Find, count: Count, n: int, allowed: Mask, k: int) -> tuple[Rows, Scores] | None:
     """None when the most that one search answers is not enough, or when an approximate index gave up early."""
     below, limit = f"row < {len(allowed)}", math.ceil(SPARE * n * len(allowed) / k)
-    while limit <= MOST:
+    while limit <= MOST_ANSWERS:
         rows, scores = find(below, limit)
         keep = allowed[rows]
         if np.count_nonzero(keep) >= n:
             return rows[keep][:n], scores[keep][:n]
         if len(rows) < limit:
             return (rows[keep], scores[keep]) if len(rows) == count(below) else None
-        limit = max(limit + 1, min(4 * limit, MOST))
+        limit = max(limit + 1, min(4 * limit, MOST_ANSWERS))
     return None
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     Database = AsyncDatabase[dict[str, Any]]
 
+DATABASE = "lemo"
 CHUNK = 1000  # read in one round trip
 WRITES = 250  # in one: a slow server still answers in time, and our loop is never held up for long
 TRIES = 50  # each lost try means that another writer's newer version was stored in between
@@ -30,10 +31,10 @@ LIVE_BY_ID = [("deleted", 1), ("_id", 1)]  # counts live documents; finds tombst
 
 
 class MongoDocuments:
-    """For one event loop; nothing is sent before the first call. The URL's path names the database, else `database`."""
+    """For one event loop; nothing is sent before the first call. The URL's path names the database (or DATABASE)."""
 
-    def __init__(self, url: str, clock: Clock, database: str = "lemo", timeout_s: float = 5.0) -> None:
-        self._client, self._clock = MongoConnection(url, database, timeout_s), clock
+    def __init__(self, url: str, clock: Clock, timeout_s: float = 5.0) -> None:
+        self._client, self._clock = MongoConnection(url, DATABASE, timeout_s), clock
         self._indexed = False
 
     async def get(self, tenant: str, kind: str, id: str) -> Document | None:

@@ -68,12 +68,8 @@ class State:
         self._window_ms = int(window_s * 1000)
         self._advance = redis.register_script(script)
 
-    async def position(self, place: Place) -> int:
-        """Raises Moved when this generation of the state was replaced."""
-        return self._checked(int(await self._redis.get(position_key(self._prefix, self._flow, place)) or 0))
-
     async def positions(self, places: Iterable[Place]) -> dict[Place, int]:
-        """The same of many, in one round trip."""
+        """Where the flow stands in each place. Raises Moved when this generation of the state was replaced."""
         wanted = list(places)
         held = await self._redis.mget([position_key(self._prefix, self._flow, p) for p in wanted]) if wanted else []
         return {place: self._checked(int(at or 0)) for place, at in zip(wanted, held, strict=True)}

@@ -61,7 +61,8 @@ class Member:
 
     async def share(self) -> None:
         mine = await self._leases.renew(await self._places.all(), self.held)
-        self.held = {p: self.held[p] if p in self.held else await self.loop.state.position(p) for p in mine}
+        stand = await self.loop.state.positions(mine)
+        self.held = {p: self.held.get(p, stand[p]) for p in mine}
 
     async def leave(self) -> None:
         await self._leases.leave(self.held)

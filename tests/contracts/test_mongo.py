@@ -191,11 +191,14 @@ def test_what_is_shown_of_a_url(url: str, shown: str) -> None:
     assert shown_url(url) == shown
 
 
-async def test_the_database_is_that_of_the_url_or_else_the_given_one(mongodb: MongoServer, mongodb_url: str) -> None:
+async def test_the_database_is_that_of_the_url_or_else_our_own(
+    mongodb: MongoServer, mongodb_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     name = mongodb_url.rpartition("/")[2]
     async with AsyncMongoClient[dict[str, Any]](mongodb.url) as client:
         for url, database in ((mongodb_url, "other"), (mongodb.url, f"{name}-2"), (f"{mongodb.url}/?w=1", f"{name}-3")):
-            documents = MongoDocuments(url, CLOCK, database)
+            monkeypatch.setattr("ray_app.stores.mongo.DATABASE", database)  # of each case its own: the server is shared
+            documents = MongoDocuments(url, CLOCK)
             await documents.upsert("t", "items", [Document("a", 1, {})])
             await documents.close()
         found = [n for n in await client.list_database_names() if n.startswith((name, "other"))]

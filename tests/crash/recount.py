@@ -10,12 +10,13 @@ from ray_app.analytics import realtime
 from ray_app.catalog import changes
 from ray_app.config import Features, Metrics
 from ray_app.events.base import Logged
-from ray_app.events.schema import Deleted, read_behavior, read_item_event, read_slate
+from ray_app.events.schema import Deleted, read_slate
 from ray_app.features.hot import WEIGHTS, names
 from ray_app.recommend.request_id import RequestIds
 from ray_app.stores.base import Document, Documents
 from ray_app.types import Behavior
 from tests.crash.hyperloglog import hyperloglog
+from tests.written import read_behavior, read_item_event
 
 if TYPE_CHECKING:
     from tests.crash.world import Stores

@@ -217,7 +217,8 @@ async def behind(world: World, flow: str) -> set[int]:
     """Partitions that the flow has not read to their end."""
     state = loop_of(world.stores, world.stores.flow(flow)).state
     ends = {p: await world.stores.log.end(TOPIC, p) for p in range(PARTITIONS)}
-    return {p for p, end in ends.items() if await state.position((TOPIC, p)) < end}
+    stands = await state.positions([(TOPIC, p) for p in ends])
+    return {p for p, end in ends.items() if stands[TOPIC, p] < end}
 
 
 async def test_a_flow_that_fails_holds_back_one_partition_and_keeps_its_place(world: World) -> None:

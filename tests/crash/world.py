@@ -137,7 +137,7 @@ class Member:
         """Steps until nothing is left in any partition."""
         for p in range(PARTITIONS):
             if p not in self._positions:
-                self._positions[p] = await self.loop.state.position((TOPIC, p))
+                self._positions[p] = (await self.loop.state.positions([(TOPIC, p)]))[TOPIC, p]
         moved = True
         while moved:
             moved = False

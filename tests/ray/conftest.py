@@ -11,7 +11,8 @@ import httpx
 import psutil
 import pytest
 
-from ray_app.launch import House, free_port
+from ray_app.launch import House
+from ray_app.stores.embedded import free_port
 
 ITEMS = 120
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from ray_app.launch import House, free_port
+from ray_app.launch import House
+from ray_app.stores.embedded import free_port
 from tests.ray import test_doors as doors
 from tests.ray.conftest import ITEMS, Shop, until
 

@@ -16,7 +16,8 @@ import httpx
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from ray_app.launch import ROOT, House, free_port
+from ray_app.launch import ROOT, House
+from ray_app.stores.embedded import free_port
 from tests.conftest import RedisServer
 from tests.ray.conftest import until
 from tests.services.kafka import KafkaBroker

@@ -14,8 +14,8 @@ import httpx
 import psutil
 import pytest
 
-from ray_app.launch import ROOT, free_port
-from ray_app.stores.embedded import DataLock
+from ray_app.launch import ROOT
+from ray_app.stores.embedded import DataLock, free_port
 from tests.ray.conftest import until
 
 LEMO = str(Path(sys.executable).parent / "lemo")

@@ -6,14 +6,16 @@ import re
 from collections.abc import Iterator, Mapping
 
 import pytest
+import typer
 
 from ray_app import config
+from ray_app.cli import app
 from ray_app.config import Section, Settings
 from ray_app.errors import LemoError
 from ray_app.operations.mapping import Section as MapSection
 from ray_app.recommend.reasons import PLAIN
 from ray_app.serving.usecases import USES, Use
-from tests.shape.tree import ROOT, sources
+from tests.shape.tree import ROOT, sources, texts
 
 SETTINGS = (ROOT / "docs" / "settings.md").read_text()
 API = (ROOT / "docs" / "api.md").read_text()
@@ -110,3 +112,25 @@ def test_the_example_of_an_environment_names_known_settings() -> None:
     lines = re.findall(r"^(?:# )?(LEMO_\w+)=(.*)$", EXAMPLE, re.M)
     assert lines
     config.load({name: value for name, value in lines if name != "LEMO_CONFIG"})
+
+
+def commands() -> Iterator[tuple[str, list[str]]]:
+    """(document, words behind `lemo`) of every command that stands in code."""
+    for file in (f for f in texts() if f.suffix == ".md"):
+        found = re.findall(r"(?:`|bin/|^)lemo ([a-z][^`\n#|;)]*)", file.read_text(), re.M)
+        yield from ((str(file.relative_to(ROOT)), words.split()) for words in found)
+
+
+def test_every_command_in_the_documents_is_one_and_knows_its_options() -> None:
+    lemo, wrong = typer.main.get_command(app), []
+    for file, words in commands():
+        found, rest = lemo, list(words)
+        while rest and rest[0] in getattr(found, "commands", {}):
+            found = found.commands[rest.pop(0)]  # type: ignore[attr-defined]
+        known = {o for p in found.params for o in (*p.opts, *p.secondary_opts)}
+        told = [w.strip("[]") for w in rest if w.startswith(("-", "[-"))]
+        if found is lemo or (set(told) - known and not found.context_settings.get("ignore_unknown_options")):
+            wrong.append(f"{file}: lemo {' '.join(words)}")
+        elif rest and hasattr(found, "commands") and rest[0].isalpha():
+            wrong.append(f"{file}: lemo {' '.join(words)}: {rest[0]} is no command")
+    assert not wrong

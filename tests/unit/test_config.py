@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 
-from ray_app.config import BehaviorType, Settings, load
+from ray_app.config import Settings, load
 from ray_app.errors import InvalidSettings
-from ray_app.types import BEHAVIOR_TYPES
 
 
 def of(settings: Settings, key: str) -> Any:
@@ -141,7 +140,3 @@ def test_topics_of_tenants_need_a_place_for_the_tenant(value: str) -> None:
 
 def test_the_first_item_topic_is_the_one_that_we_write_to() -> None:
     assert load({}).events.item_topic == "items-ingest"
-
-
-def test_weights_are_for_behaviours_of_every_type() -> None:
-    assert get_args(BehaviorType) == BEHAVIOR_TYPES

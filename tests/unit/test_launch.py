@@ -6,7 +6,8 @@ import socket
 
 import pytest
 
-from ray_app.launch import free_port, reserve
+from ray_app.launch import reserve
+from ray_app.stores.embedded import free_port
 
 
 def listening(port: int) -> socket.socket:

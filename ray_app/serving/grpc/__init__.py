@@ -47,7 +47,7 @@ def _method(use: Use) -> Method:
             logs.tenant.set(tenant)
             if request.ByteSize() > app.settings.serving.max_body_bytes:
                 raise BodyTooLarge(app.settings.serving.max_body_bytes)
-            return as_message(answer, await use.call(app, tenant, as_dict(request)))
+            return as_message(answer, await use.answer(app, tenant, as_dict(request)))
         except AllRejected as e:
             refuse(grpc_context, e, as_message(answer, {**e.answer, "rejected": e.answer["rejected"][:MOST_SHOWN]}))
         except LemoError as e:

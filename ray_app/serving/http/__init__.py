@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 Provider = Callable[[], App]
 Endpoint = Callable[[Request], Awaitable[Response]]
 WHOLE_NUMBER = re.compile(r"[0-9]{1,18}")
-WHOLE = ("n", "limit", "version")  # numbers, also where a query can only write them as text
+WHOLE = ("n", "limit", "version", "days")  # numbers, also where a query can only write them as text
 
 
 def build(provider: Provider) -> Starlette:
@@ -52,7 +52,7 @@ def _merged(routes: list[Route]) -> list[Route]:
 
 def _by_method(ends: Mapping[str, Endpoint]) -> Endpoint:
     async def call(request: Request) -> Response:
-        return await ends.get(request.method, ends.get("GET", _health))(request)
+        return await ends[request.method](request)
 
     return call
 
@@ -64,7 +64,7 @@ def _endpoint(use: Use, provider: Provider) -> Endpoint:
             app = provider()
             tenant = await app.keys.tenant_of(_key(request))
             logs.tenant.set(tenant)
-            return _json(await use.call(app, tenant, await _ask(use, request, app.settings.serving.max_body_bytes)))
+            return _json(await use.answer(app, tenant, await _ask(use, request, app.settings.serving.max_body_bytes)))
         except LemoError as e:
             return refusal(e)
         except Exception:

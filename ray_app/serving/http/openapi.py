@@ -51,7 +51,7 @@ SCENARIO = _object(
     title=TEXT, channels={"type": "object", "additionalProperties": CHANNEL}, candidates=WHOLE, budget_s=NUMBER,
     exclude_seen=FLAG, ranked=FLAG, score=TEXT, from_context=FLAG, diversity=NUMBER,
     diversifier={"enum": list(DIVERSIFIERS)}, caps=_list(CAP), duplicate_likeness=NUMBER, freshness=FRESHNESS,
-    exploration=EXPLORATION, pins=_list(PIN), hidden=_list(ID),
+    exploration=EXPLORATION, pins=_list(PIN), hidden=_list(ID), listed=_list(ID),
 )  # fmt: skip
 RULE = _object(
     ("action", "items"), id=TEXT, action={"enum": list(ACTIONS)}, items=_list(FILTER), title=TEXT, scenarios=_list(ID),
@@ -61,11 +61,17 @@ RULE = _object(
 SHOWN_SCENARIO = {**SCENARIO, "properties": {"id": TEXT, **SCENARIO["properties"]}}
 ASKED = RECOMMEND["properties"]
 EXPLAIN = _object(("item_id", "scenario"), item_id=ID, **{k: v for k, v in ASKED.items() if k != "debug"})
+CHOSEN = _object(("topic", "ids"), topic=TEXT, ids={**_list(ID), "minItems": 1, "maxItems": 1000})
 BODIES = {
+    "drop_letters": CHOSEN,
     "explain": EXPLAIN,
+    "move_model": _object(("tenant", "status"), tenant=ID, status={"enum": ["live", "shadow", "retired"]}),
     "put_scenario": SHOWN_SCENARIO,
     "put_rule": RULE,
     "recommend": RECOMMEND,
+    "replay_letters": CHOSEN,
+    "rollback_model": _object(("tenant",), tenant=ID, version=ID),
+    "steer_stream": _object(("paused",), paused=FLAG),
     "upsert_items": _object(("items",), wait=FLAG, items={**_list(ITEM), "minItems": 1, "maxItems": 1000}),
     "track_behaviors": _object(
         ("behaviors",), wait=FLAG, behaviors={**_list(BEHAVIOR), "minItems": 1, "maxItems": 1000}
@@ -87,6 +93,14 @@ WINDOW = _object(
     since=WHOLE, impressions=WHOLE, clicks=WHOLE, conversions=WHOLE, users=WHOLE, late=WHOLE,
     ctr={"type": ["number", "null"]},
 )  # fmt: skip
+PARTITION = _object(flow=TEXT, topic=TEXT, partition=WHOLE, position=WHOLE, end=WHOLE, lag=WHOLE, member=TEXT)
+FLOW = _object(
+    flow=TEXT, topics=_list(TEXT), paused=FLAG, generation=WHOLE, members=WHOLE, lag=WHOLE, partitions=_list(PARTITION),
+)  # fmt: skip
+LETTER = _object(
+    id=TEXT, flow=TEXT, why=TEXT, topic=TEXT, partition=WHOLE, position=WHOLE, appended_at=WHOLE, key=TEXT, body=TEXT,
+    state=TEXT, whole=FLAG, generation=WHOLE, written_at=WHOLE,
+)  # fmt: skip
 OPEN = {"type": "object"}  # docs/api.md says what is in it
 ANSWERS = {
     "get_trace": OPEN, "explain": OPEN,
@@ -95,6 +109,10 @@ ANSWERS = {
     "delete_item": BULK, "get_item": ITEM, "list_items": _object(items=_list(ITEM), next=TEXT), "get_user": USER,
     "list_scenarios": _object(scenarios=_list(SHOWN_SCENARIO)), "put_scenario": SHOWN_SCENARIO,
     "list_rules": _object(rules=_list(RULE)), "put_rule": RULE, "delete_rule": _object(deleted=TEXT),
+    "list_streams": _object(flows=_list(FLOW)), "steer_stream": _object(flow=TEXT, paused=FLAG),
+    "list_letters": _object(letters=_list(LETTER), waiting=WHOLE), "replay_letters": _object(sent=WHOLE),
+    "drop_letters": _object(dropped=WHOLE), "list_models": _object(versions=_list(OPEN)),
+    "compare_shadow": _object(shadows=_list(OPEN)), "show_model": OPEN, "move_model": OPEN, "rollback_model": OPEN,
 }  # fmt: skip
 
 

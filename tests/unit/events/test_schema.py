@@ -17,6 +17,7 @@ from ray_app.errors import InvalidField
 from ray_app.events import schema
 from ray_app.types import BEHAVIOR_TYPES, Behavior, Degraded, Placed, Reason, Slate
 from tests.unit.make import DAY_MS, NOW, behavior, item
+from tests.written import read_behavior, read_item_event
 
 GOOD: dict[str, Any] = {"event_id": "e", "user_id": "u", "item_id": "i", "type": "click", "occurred_at": NOW}
 AGE = "400 days ago to 5 minutes ahead"
@@ -148,7 +149,7 @@ def test_a_time_in_text_and_in_milliseconds_is_the_same(at: datetime) -> None:
 def test_a_behaviour_comes_back_from_the_log_as_it_was_accepted(raw: dict[str, Any]) -> None:
     accepted = schema.parse_behavior({**raw, "session_id": "s"}, "t", NOW)
     entry = schema.behavior_entry(accepted)
-    assert schema.read_behavior(entry.body) == accepted
+    assert read_behavior(entry.body) == accepted
     assert entry.key == "t/s:s"
 
 
@@ -161,8 +162,8 @@ def test_behaviours_of_one_visitor_share_a_key_and_a_session_is_no_user() -> Non
 
 def test_an_item_comes_back_from_the_log_as_it_was() -> None:
     one = item("i", 3, tags=("a", "b"), media=("m",), price=1.5, attributes={"colour": ["red"]}, published_at=NOW)
-    assert schema.read_item_event(schema.item_entry(one).body) == one
-    assert schema.read_item_event(schema.delete_entry("t", "i", 4).body) == schema.Deleted("t", "i", 4)
+    assert read_item_event(schema.item_entry(one).body) == one
+    assert read_item_event(schema.delete_entry("t", "i", 4).body) == schema.Deleted("t", "i", 4)
     assert schema.item_entry(one).key == schema.delete_entry("t", "i", 4).key
 
 
@@ -176,7 +177,6 @@ def test_a_slate_comes_back_from_the_log_as_it_was() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"{}", b'{"event_id": "e"}', b"null", b'{"change": "upsert"}'])
-@pytest.mark.parametrize("read", [schema.read_behavior, schema.read_item_event, schema.read_slate])
-def test_a_body_that_is_not_ours_raises_what_a_flow_expects(read: Any, body: bytes) -> None:
+def test_a_body_that_is_no_slate_raises_what_a_flow_expects(body: bytes) -> None:
     with pytest.raises((ValueError, TypeError, KeyError)):
-        read(body)
+        schema.read_slate(body)

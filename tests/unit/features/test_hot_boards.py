@@ -107,7 +107,7 @@ def test_a_category_has_the_same_order_as_the_whole() -> None:
 async def write(redis: Redis, events: Sequence[Behavior], now: int = NOW, settings: Features = SETTINGS) -> None:
     """As the hot flow writes one batch."""
     state = State(redis, "p", "hot", 600)
-    start = await state.position(PLACE)
+    start = (await state.positions([PLACE]))[PLACE]
     logged = [Logged(*PLACE, start + k, now, "", behavior_entry(b).body) for k, b in enumerate(events)]
     ops = await Hot(Topics(("topic",)), "p", settings).flush(Batch(logged))
     end = start + len(logged)

@@ -37,7 +37,7 @@ class Counted:
 
     async def write(self, events: Sequence[Behavior], now: int = NOW, settings: Settings = FOREVER) -> None:
         """As one batch."""
-        start = await self._state.position(PLACE)
+        start = (await self._state.positions([PLACE]))[PLACE]
         logged = [Logged(*PLACE, start + k, now, "", behavior_entry(b).body) for k, b in enumerate(events)]
         ops = await Metrics(Topics(("topic",)), "p", settings, request_ids).flush(Batch(logged))
         assert await self._state.advance(PLACE, (start, start + len(events)), now, ops) == start + len(events)

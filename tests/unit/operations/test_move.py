@@ -19,11 +19,11 @@ from ray_app.config import Settings, load
 from ray_app.errors import Unavailable
 from ray_app.events.base import Appended, Entry
 from ray_app.events.memory import MemoryLog
-from ray_app.events.schema import read_behavior, read_item_event
 from ray_app.operations.mapping import Map, Section
 from ray_app.operations.move import Import, appended
 from ray_app.types import Behavior, Item
 from tests.unit.make import DAY_MS, NOW
+from tests.written import read_behavior, read_item_event
 
 COLUMNS = ("event_id", "user_id", "item_id", "type", "occurred_at")
 ORDERS = Section(columns={"event_id": "{row}", "user_id": "who", "item_id": "what", "occurred_at": "when"},

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ray_app.stores import masked
+from ray_app.stores.base import MOST_ANSWERS
 from ray_app.types import Rows, Scores
 
 N = 60_000
@@ -15,7 +16,7 @@ SCORES: Scores = np.random.default_rng(3).permutation(N).astype(np.float32)
 
 
 class Store:
-    def __init__(self, stored: int = N, gives: int = masked.MOST) -> None:
+    def __init__(self, stored: int = N, gives: int = MOST_ANSWERS) -> None:
         self.stored, self.gives, self.asked = stored, gives, 0
 
     def rows(self, filter: str) -> Rows:
@@ -26,7 +27,7 @@ class Store:
         return named[named < self.stored]
 
     def find(self, filter: str, limit: int) -> tuple[Rows, Scores]:
-        assert 0 < limit <= masked.MOST
+        assert 0 < limit <= MOST_ANSWERS
         self.asked += 1
         rows = self.rows(filter)
         most = limit if filter.startswith("row in") else min(limit, self.gives)
