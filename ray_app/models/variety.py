@@ -60,7 +60,7 @@ class Shown:
     count: int
 
     def _times(self, weights: Weights) -> NDArray[np.float64]:
-        return np.bincount(self.items, weights[self.users], len(self.popular))
+        return np.asarray(np.bincount(self.items, weights[self.users], len(self.popular)), np.float64)
 
     def coverage(self, weights: Weights) -> float:
         """Share of the items that somebody is shown."""
