@@ -14,7 +14,7 @@ registry/    which is live: versions of trained artifacts
 recommend/   the answer: recall, rank, rerank, fallback
 analytics/   what it added up to: realtime counts, training examples
 flows/       one file a flow: items, behaviors, slates, hot, metrics, profile
-training/    change our mind: embed, similarity, recall, train
+training/    change our mind: embed, similarity, recall, train, evaluate
 operations/  keep it well: import of files, the first load
 serving/     the doors: use cases, HTTP, gRPC
 wiring       the only place that chooses implementations

@@ -135,7 +135,7 @@ def recommend(
 
 @jobs.command("run")
 def job_run(
-    name: Annotated[str, typer.Argument(help="similarity, recall, embed, train, profiles, precompute")],
+    name: Annotated[str, typer.Argument(help="similarity, recall, embed, train, evaluate, profiles, precompute")],
     tenant: Tenant = "demo",
 ) -> None:
     """Run jobs/NAME.py on the cluster and follow its log."""

@@ -29,7 +29,7 @@ SINKS = {
 }
 JOBS = {
     "documents": "every job: tenants, items and versions lie there",
-    "analytics": "similarity, recall and train: the history lies there",
+    "analytics": "similarity, recall, train, evaluate, profiles and precompute: the history lies there",
     "vectors": "embed: its vectors are written there",
     "blobs": "every job: trained versions lie there",
     "state": "embed and train: the catalogue's changes and the hot sums lie there",

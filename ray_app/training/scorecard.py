@@ -47,6 +47,7 @@ def tables(found: Sequence[Score], on: Slice) -> Iterator[str]:
 
 
 def footnotes(found: Sequence[Score], on: Slice) -> Iterator[str]:
+    yield ""
     yield f"{FOUND}: share of what was wanted that is among all candidates. Channels were fitted on what came before"
     for score in found:
         if score.why:
@@ -57,8 +58,12 @@ def footnotes(found: Sequence[Score], on: Slice) -> Iterator[str]:
 
 def _warned(name: str, version: Version, on: Slice) -> str:
     about = version.about
-    until = f"until {day(int(about['until']))}" if "until" in about else "it does not say until when"
-    line = f"{name}{SEEN}: it learned from behaviours {until}, and the slice begins {day(on.cut)}: too good to be true"
+    until = (
+        f"it learned until {day(int(about['until']))}" if "until" in about else "it does not say until when it learned"
+    )
+    line = (
+        f"{name}{SEEN}: {until}, and the slice begins {day(on.cut)}; these figures are better than what it will reach"
+    )
     own = _named(version.metrics, LISTS)
     if own and "evaluated_from" in about:
         line += f". A fit of its kind without what came from {day(int(about['evaluated_from']))} on reached {own} there"
@@ -70,8 +75,8 @@ def _table(title: str, found: Sequence[Score], prefix: str, names: Sequence[str]
     cells = [[f"{title} ({visitors:,})", *names]]
     cells += [[s.title, *(_cell(s.figures, prefix + n) for n in names)] for s in found]
     wide = [max(len(row[k]) for row in cells) for k in range(len(names) + 1)]
-    for row in cells if visitors else ():
-        yield "  ".join(cell.ljust(w) for cell, w in zip(row, wide, strict=True)).rstrip()
+    for row in ([], *cells) if visitors else ():
+        yield "  ".join(cell.ljust(w) for cell, w in zip(row, wide, strict=False)).rstrip()
 
 
 def _cell(figures: Mapping[str, float], name: str) -> str:
