@@ -90,8 +90,8 @@ def of_lists(lists: Sequence[Sequence[str]], on: Slice, seed: int = 0) -> dict[s
     each["diversity"] = np.array([_distance(on.state, ids) for ids in lists])
     shown = on.assortment.shown(dict(zip(on.names, lists, strict=True)), K)
     even, every = np.ones(len(lists)), np.arange(len(lists))
-    found = {f"gini@{K}": shown.gini(even), "popularity_percentile": shown.percentile(even)}
-    found |= _means(each, every, seed, "") | _varied(shown, every, seed, "")
+    found = _means(each, every, seed, "") | _varied(shown, every, seed, "")
+    found |= {f"gini@{K}": shown.gini(even), "popularity_percentile": shown.percentile(even)}
     for name, places in on.segments.items():
         found |= _means({n: each[n] for n in (*LISTS, "diversity")}, places, seed, f"{name}_")
         found |= _varied(shown, places, seed, f"{name}_")
@@ -140,7 +140,9 @@ def _varied(shown: Shown, places: NDArray[np.int64], seed: int, prefix: str) -> 
     """Of the lists of these visitors alone."""
     coverage = {f"coverage@{K}": _among(shown.coverage, places, shown.count)}
     novelty = {"novelty": _among(shown.novelty, places, shown.count)}
-    return bounded(coverage, len(places), seed, prefix, centred=True) | bounded(novelty, len(places), seed, prefix)
+    found = bounded(coverage, len(places), seed, prefix, centred=True)
+    found |= {name: float(np.minimum(value, 1.0)) for name, value in found.items()}  # a bound that was moved above all
+    return found | bounded(novelty, len(places), seed, prefix)
 
 
 def _among(figure: Callable[[Weights], float], places: NDArray[np.int64], count: int) -> Callable[[Weights], float]:

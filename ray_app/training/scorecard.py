@@ -61,9 +61,7 @@ def _warned(name: str, version: Version, on: Slice) -> str:
     until = (
         f"it learned until {day(int(about['until']))}" if "until" in about else "it does not say until when it learned"
     )
-    line = (
-        f"{name}{SEEN}: {until}, and the slice begins {day(on.cut)}; these figures are better than what it will reach"
-    )
+    line = f"{name}{SEEN}: {until}, and the slice begins {day(on.cut)}; these figures may be better than what it will reach"
     own = _named(version.metrics, LISTS)
     if own and "evaluated_from" in about:
         line += f". A fit of its kind without what came from {day(int(about['evaluated_from']))} on reached {own} there"

@@ -1,4 +1,4 @@
-"""Evaluation: the figures that training would record, with what has seen the slice marked, and nothing changed by it."""
+"""Evaluation: the figures that training would record, what has seen the slice marked, and nothing changed by it."""
 
 from __future__ import annotations
 
