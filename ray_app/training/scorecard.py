@@ -58,10 +58,8 @@ def footnotes(found: Sequence[Score], on: Slice) -> Iterator[str]:
 
 def _warned(name: str, version: Version, on: Slice) -> str:
     about = version.about
-    until = (
-        f"it learned until {day(int(about['until']))}" if "until" in about else "it does not say until when it learned"
-    )
-    line = f"{name}{SEEN}: {until}, and the slice begins {day(on.cut)}; these figures may be better than what it will reach"
+    when = day(int(about["until"])) if "until" in about else "it does not say when"
+    line = f"{name}{SEEN}: it learned until {when}, and the slice begins {day(on.cut)}; it may reach less than this"
     own = _named(version.metrics, LISTS)
     if own and "evaluated_from" in about:
         line += f". A fit of its kind without what came from {day(int(about['evaluated_from']))} on reached {own} there"

@@ -70,7 +70,9 @@ async def test_figures_are_those_that_training_recorded_of_the_same_ranker_on_th
     assert not any("(seen)" in line for line in lines)
 
 
-@pytest.mark.parametrize(("until", "says"), [(CUT + DAY_MS, "it learned until 20"), (None, "does not say until when")])
+@pytest.mark.parametrize(
+    ("until", "says"), [(CUT + DAY_MS, "it learned until 20"), (None, "until it does not say when")]
+)
 async def test_a_version_that_may_have_learned_from_the_slice_is_marked(
     world: World, until: int | None, says: str
 ) -> None:
