@@ -58,7 +58,7 @@ def footnotes(found: Sequence[Score], on: Slice) -> Iterator[str]:
 
 def _warned(name: str, version: Version, on: Slice) -> str:
     about = version.about
-    when = day(int(about["until"])) if "until" in about else "it does not say when"
+    when = day(int(about["until"])) if "until" in about else "an unknown day"
     line = f"{name}{SEEN}: it learned until {when}, and the slice begins {day(on.cut)}; it may reach less than this"
     own = _named(version.metrics, LISTS)
     if own and "evaluated_from" in about:

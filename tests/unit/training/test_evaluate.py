@@ -70,9 +70,7 @@ async def test_figures_are_those_that_training_recorded_of_the_same_ranker_on_th
     assert not any("(seen)" in line for line in lines)
 
 
-@pytest.mark.parametrize(
-    ("until", "says"), [(CUT + DAY_MS, "it learned until 20"), (None, "until it does not say when")]
-)
+@pytest.mark.parametrize(("until", "says"), [(CUT + DAY_MS, "it learned until 20"), (None, "until an unknown day")])
 async def test_a_version_that_may_have_learned_from_the_slice_is_marked(
     world: World, until: int | None, says: str
 ) -> None:
@@ -86,6 +84,7 @@ async def test_a_version_that_may_have_learned_from_the_slice_is_marked(
     assert f"ndcg@20 {report.metrics['ndcg@20']:.4f}" in note
 
 
+@pytest.mark.long
 async def test_beside_what_serves_stand_the_shadow_and_any_named_version(world: World) -> None:
     live = await registered(world, CUT - DAY_MS)
     world.clock.pass_s(1)
