@@ -22,7 +22,8 @@ from ray_app.catalog.pinned import Pinned
 from ray_app.catalog.scenario import HOME, Scenario
 from ray_app.clock import FixedClock
 from ray_app.models.base import Recaller
-from ray_app.models.evaluate import evaluate, variety
+from ray_app.models.evaluate import evaluate
+from ray_app.models.variety import variety
 from ray_app.recommend.budget import Budget
 from ray_app.recommend.channels import LOCAL
 from ray_app.recommend.request import Request

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -37,48 +36,6 @@ def of_each(wanted: Sequence[set[str]], lists: Sequence[Sequence[str]], k: int =
         mrr[u] = 1.0 / (1 + int(np.argmax(hits)))
         average[u] = (hits * np.cumsum(hits) / np.arange(1, k + 1)).sum() / most
     return whole
-
-
-def variety(taken: Mapping[str, Sequence[str]], wanted: Wanted, lists: Lists, k: int = 20) -> dict[str, float]:
-    """How much of the catalogue the lists show: coverage@k (share of items shown to anybody), gini@k (0: all alike),
-    popularity_percentile (mean, of what was shown, by how often it was taken) and novelty (mean information in bits of
-    who takes it; Castells et al., "Novelty and diversity metrics", 2011). `taken`: user -> items of before. Catalogue:
-    what was taken before or later; what a user had taken, repeats and items of nowhere are not shown."""
-    often = Counter(i for items in taken.values() for i in items)
-    ids = sorted({*often, *(i for items in wanted.values() for i in items)}, key=_as_number)
-    place = {i: n for n, i in enumerate(ids)}
-    shown = np.zeros(len(ids))
-    for user, later in wanted.items():
-        if later:
-            mine = set(taken.get(user, ()))
-            for i in (i for i in {*lists.get(user, ())[:k]} - mine if i in place):
-                shown[place[i]] += 1
-    popular = np.array([often.get(i, 0) for i in ids], float)
-    return {
-        f"coverage@{k}": float((shown > 0).mean()) if ids else 0.0, f"gini@{k}": _gini(shown),
-        **_popularity(shown, popular, len(taken)),
-    }  # fmt: skip
-
-
-def _as_number(id: str) -> tuple[int, str]:
-    """Numbers in their order, so that equally popular items rank as in the evaluator of record."""
-    return (int(id), "") if id.isdigit() else (1 << 62, id)
-
-
-def _gini(shown: NDArray[np.float64]) -> float:
-    n, total = len(shown), shown.sum()
-    if not total:
-        return 1.0
-    return float(((2 * np.arange(1, n + 1) - n - 1) * np.sort(shown)).sum() / (n * total))
-
-
-def _popularity(shown: NDArray[np.float64], popular: NDArray[np.float64], users: int) -> dict[str, float]:
-    total = shown.sum()
-    if not total:
-        return {"popularity_percentile": 0.0, "novelty": 0.0}
-    rank = popular.argsort(kind="stable").argsort() / max(1, len(popular) - 1)
-    bits = -np.log2(np.maximum(popular, 0.5) / max(1, users))  # nobody yet: as if half of one had taken it
-    return {"popularity_percentile": float(rank @ shown / total), "novelty": float(bits @ shown / total)}
 
 
 def distance(vectors: NDArray[Any]) -> float:

@@ -13,9 +13,15 @@ Weights = NDArray[np.float64]
 
 
 def interval(
-    figure: Callable[[Weights], float], visitors: int, seed: int = 0, times: int = TIMES, share: float = SHARE
+    figure: Callable[[Weights], float],
+    visitors: int,
+    seed: int = 0,
+    times: int = TIMES,
+    share: float = SHARE,
+    centred: bool = False,
 ) -> tuple[float, float]:
-    """Lowest and highest of the middle `share` of the figure over `times` draws.
+    """Lowest and highest of the middle `share` of the figure over `times` draws. `centred`: moved so that the draws'
+    mean is the figure of every visitor once, for what falls or rises when visitors repeat, as coverage does.
 
     `figure` takes how often each visitor was drawn, float64 [visitors]; draws of which it makes NaN are left out, and
     without any other (NaN, NaN) is the answer.
@@ -27,7 +33,8 @@ def interval(
     if not known:
         return float("nan"), float("nan")
     low, high = np.quantile(known, [(1 - share) / 2, (1 + share) / 2])
-    return float(low), float(high)
+    moved = figure(np.ones(visitors)) - float(np.mean(known)) if centred else 0.0
+    return float(low) + moved, float(high) + moved
 
 
 def mean(values: NDArray[Any]) -> Callable[[Weights], float]:

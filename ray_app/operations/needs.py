@@ -29,7 +29,7 @@ SINKS = {
 }
 JOBS = {
     "documents": "every job: tenants, items and versions lie there",
-    "analytics": "every job but embed: the history lies there; with --dataset similarity, recall and train go on",
+    "analytics": "every job but embed: it has the history; with --dataset similarity, recall, train and evaluate go on",
     "vectors": "every job but dataset and profiles: text vectors are written and read there",
     "blobs": "every job: trained versions lie there",
     "state": "every job but dataset: the catalogue's changes lie there",

@@ -167,14 +167,15 @@ def _recaller(models: Models, version: Version, arrays: Arrays) -> Models:
 
 
 def _ranker(models: Models, version: Version, arrays: Arrays) -> Models:
-    return replace(models, ranker=_loaded(version, arrays))
+    return replace(models, ranker=ranker_of(version, arrays))
 
 
 def _shadow(models: Models, version: Version, arrays: Arrays) -> Models:
-    return replace(models, shadow=_loaded(version, arrays))
+    return replace(models, shadow=ranker_of(version, arrays))
 
 
-def _loaded(version: Version, arrays: Arrays) -> Ranker:
+def ranker_of(version: Version, arrays: Arrays) -> Ranker:
+    """Warmed up. Raises BrokenArtifact for one of another view or kind, and whatever foreign arrays can."""
     from ray_app.features.view import NAMES
     from ray_app.models.ranker import load
 

@@ -6,41 +6,33 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 
 from ray_app.catalog.pinned import Pinned
-from ray_app.catalog.scenario import HOME, Scenario, Scenarios
-from ray_app.config import Features
+from ray_app.catalog.scenario import HOME, Scenarios
 from ray_app.errors import BrokenArtifact
 from ray_app.features.view import NAMES
 from ray_app.models.base import Ranker
 from ray_app.registry.version import Version
 from ray_app.registry.watch import RANKER, Live, Models
 from ray_app.training.contest import FIGURE, NoneLeft, hold, winner
-from ray_app.training.dataset import FEATURES, Example, examples, past
+from ray_app.training.dataset import Example
 from ray_app.training.gate import Made, Policy, release
 from ray_app.training.history import History
 from ray_app.training.judge import Slice, judge
 from ray_app.training.rankers import Away, Designs, fit, parts, reloaded
 from ray_app.training.report import Refused, Report, Tell
 from ray_app.training.stores import Stores, catalogue, history, origin_of
+from ray_app.training.weeks import DAY_MS, LEAST_USERS, SLICES, Slicing, weeks
 
-DAY_MS = 86_400_000
-SLICES = 5
-LEAST_USERS = 20  # with something taken, in each slice
 OWN_SHARE = 0.8  # of the live version's own figure, where it cannot be judged on the same slice
 DESIGNS = Designs()
 
 
 @dataclass(frozen=True, slots=True)
-class How:
-    """For which scenario, with labels from how many days after each moment, by which rankers; `features`: of the hot
-    sums that serving reads."""
+class How(Slicing):
+    """Which slices, and by which rankers; `away`: as in rankers.parts."""
 
-    scenario: Scenario = HOME
-    label_days: int = 14
     designs: Designs = DESIGNS
-    features: Features = FEATURES
     away: Away | None = None
 
 
@@ -70,7 +62,7 @@ async def train(stores: Stores, tenant: str, tell: Tell, plan: Plan = Plan()) ->
     pinned = await catalogue(stores, live, tenant)
     scenario = await Scenarios(stores.documents, stores.clock).get(tenant, HOME.id)
     before = await stores.registry.live(tenant, RANKER)
-    how = How(scenario, plan.label_days, features=stores.settings.features, away=plan.away)
+    how = How(scenario, plan.label_days, stores.settings.features, away=plan.away)
     try:
         events, build = await history(stores, tenant, pinned, plan.dataset)
         found = await asyncio.to_thread(fit_ranker, events, pinned, live.of(tenant), how, tell, before)
@@ -94,7 +86,11 @@ def fit_ranker(
     """Raises Refused when there is too little history, or when the result is worse than what it would replace."""
     if not len(events.events):
         raise Refused("there are no behaviours yet")
-    found, newest = _examples(events, pinned, live, how, tell)
+    found: dict[int, Sequence[Example]] = {}
+    newest = None
+    for one in weeks(events, pinned, live, how, tell):
+        newest = newest or one  # of the older ones nothing but the examples is kept
+        found[one.cut] = one.examples
     cuts = list(found)
     learned = [e for cut in cuts if cut + how.label_days * DAY_MS <= cuts[0] for e in found[cut]] if cuts else []
     if newest is None or not learned:
@@ -115,24 +111,6 @@ def fit_ranker(
     return Trained(final, metrics, cuts[0])
 
 
-def _examples(
-    events: History, pinned: Pinned, live: Models, how: How, tell: Tell
-) -> tuple[dict[int, Sequence[Example]], Slice | None]:
-    """By the cut of each slice, the newest first, and the newest once more as the slice that judges."""
-    asked = {name: r for name, r in live.recallers.items() if name in how.scenario.channels}
-    kept = Models(live.embedder, asked, None, live.versions)
-    found: dict[int, Sequence[Example]] = {}
-    newest = None
-    for cut, until in _slices(int(events.events.at[-1]) + 1, how.label_days):
-        then = past(events, pinned, cut, until, kept, how.features)
-        if len(then.wanted) < LEAST_USERS:
-            break
-        found[cut] = list(examples(then, how.scenario))
-        newest = newest or Slice(found[cut], then, how.scenario.score)
-        tell(f"{how.label_days} days from {_day(cut)}: {len(then.wanted):,} visitors took something new")
-    return found, newest
-
-
 def _gate(metrics: dict[str, float], on: Slice, live: Ranker | None, before: Version | None) -> None:
     """Raises Refused when nothing was found, or when the winner is worse than the live one: measured on this slice
     where that one was trained before it and is of the same features, else against its own figure of its day."""
@@ -141,21 +119,9 @@ def _gate(metrics: dict[str, float], on: Slice, live: Ranker | None, before: Ver
     if before is None:
         return
     same = live is not None and tuple(before.about.get("features", ())) == NAMES
-    if live is not None and same and int(before.about.get("until", 0)) < on.state.moment.now:
+    if live is not None and same and not on.seen_by(before.about):
         bar = judge(live, on)[FIGURE]
     else:
         bar = OWN_SHARE * before.metrics.get(FIGURE, 0.0)
     if metrics[FIGURE] < bar:
         raise Refused(f"{FIGURE} {metrics[FIGURE]:.4f} is below the live version's bar {bar:.4f}", metrics)
-
-
-def _slices(end: int, label_days: int) -> list[tuple[int, int]]:
-    """(cut, until) in ms, the newest first, a week apart: the first judges, those that end before it teach, and the
-    newest SLICES of all make the final fit."""
-    length = label_days * DAY_MS
-    more = -(-label_days // 7)  # slices that overlap the one that judges
-    return [(end - length - k * 7 * DAY_MS, end - k * 7 * DAY_MS) for k in range(SLICES + more)]
-
-
-def _day(at: int) -> str:
-    return datetime.fromtimestamp(at / 1000, UTC).date().isoformat()

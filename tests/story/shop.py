@@ -136,6 +136,7 @@ class Shop:
         from functools import partial
 
         from ray_app.training.embed import embed
+        from ray_app.training.evaluate import evaluate
         from ray_app.training.recallers import learn
         from ray_app.training.train import train
 
@@ -144,6 +145,7 @@ class Shop:
             "similarity": partial(learn, name="item_cf"),
             "factors": partial(learn, name="factors"),
             "train": train,
+            "evaluate": evaluate,
         }[name]
         return await run(self.world, self.tenant, tell=lambda line: None)
 

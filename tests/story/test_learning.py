@@ -43,6 +43,18 @@ async def test_training_makes_a_version_that_serving_picks_up_without_restart(ne
     await within(5.0, used)
 
 
+@pytest.mark.long
+async def test_what_serves_is_judged_and_goes_on_serving(shop: Shop) -> None:
+    live = await shop.world.registry.live_ids(shop.tenant)
+    before = (await shop.recommend("c1")).ids
+    report = await shop.job("evaluate")
+    assert report.version == live["ranker"], report.why
+    assert report.metrics["recall@20_low"] < report.metrics["recall@20"] < report.metrics["recall@20_high"]
+    assert report.metrics["seen"] == 1.0  # it was trained a moment ago
+    assert await shop.world.registry.live_ids(shop.tenant) == live
+    assert (await shop.recommend("c1")).ids == before
+
+
 async def test_a_bad_model_never_goes_live(new_shop: Shop) -> None:
     now = new_shop.app.clock.now()
     await new_shop.remember(history(new_shop.tenant, now - 15 * DAY_MS))

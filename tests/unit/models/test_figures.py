@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ray_app.models.calibration import calibrated, platt, sigmoid
-from ray_app.models.evaluate import distance, evaluate, of_each, variety
+from ray_app.models.evaluate import distance, evaluate, of_each
 from ray_app.models.interval import interval, mean
 from ray_app.models.probability import Predicted
+from ray_app.models.variety import Assortment, variety
 from tests.unit.models.test_top_diversity_evaluate import EVALUATOR, _evaluator
 
 lines = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3), st.booleans()), min_size=1, max_size=40)
@@ -119,6 +120,21 @@ def test_variety_is_that_of_the_independent_evaluator(seed: int) -> None:
 def test_novelty_is_the_information_of_what_is_shown() -> None:
     taken = {"a": ["x"], "b": ["x"], "c": ["x", "y"], "d": []}
     assert variety(taken, {"d": {"y"}}, {"d": ["x", "y"]}, 5)["novelty"] == pytest.approx((np.log2(4 / 3) + 2) / 2)
+
+
+def test_variety_of_some_users_is_that_of_their_lists_alone_and_its_interval_lies_around_it() -> None:
+    drawn = np.random.default_rng(0)
+    taken = {str(u): [str(i) for i in drawn.integers(0, 40, 5)] for u in range(60)}
+    wanted = {u: {str(int(u) % 40)} for u in taken}
+    lists = {u: [str(i) for i in drawn.integers(0, 40, 4)] for u in taken}
+    found = Assortment(taken, wanted).shown(lists, 4)
+    half = np.arange(60) % 2 == 0
+    alone = variety(taken, wanted, {u: items for u, items in lists.items() if int(u) % 2 == 0}, 4)
+    assert found.coverage(half.astype(float)) == alone["coverage@4"] < found.coverage(np.ones(60))
+    assert found.novelty(half.astype(float)) == pytest.approx(alone["novelty"])
+    low, high = interval(found.coverage, 60, centred=True)
+    assert low < found.coverage(np.ones(60)) < high
+    assert interval(found.coverage, 60)[1] < high  # who is drawn twice shows nothing more
 
 
 def test_the_figures_of_each_user_have_the_mean_of_all() -> None:
