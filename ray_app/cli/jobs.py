@@ -20,7 +20,9 @@ OPTIONS_OF_THE_JOB = {"allow_extra_args": True, "ignore_unknown_options": True}
 @jobs.command(context_settings=OPTIONS_OF_THE_JOB)
 def run(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="embed, similarity, recall, train, evaluate, dataset, profiles, precompute")],
+    name: Annotated[
+        str, typer.Argument(help="embed, similarity, recall, train, evaluate, dataset, profiles, precompute")
+    ],
     tenant: Tenant = "demo",
 ) -> None:
     """Run jobs/NAME.py on the cluster and follow its log. Further options are the job's own, as --dataset daily."""
