@@ -26,6 +26,7 @@ class Slates:
         self._log, self._topic = log, topic
         self._waiting: list[Slate] = []
         self._task: asyncio.Task[None] | None = None
+        self._writing = asyncio.Lock()  # a batch waits until it is written, so two at once would write it twice
         self.dropped = 0
 
     def put(self, slate: Slate) -> None:
@@ -50,14 +51,16 @@ class Slates:
 
     async def flush(self) -> None:
         """Append what waits now."""
-        while batch := self._waiting[:BATCH]:
-            entries = await asyncio.to_thread(_entries, batch)
-            await self._log.append(self._topic, entries)
-            del self._waiting[: len(batch)]
+        async with self._writing:
+            while batch := self._waiting[:BATCH]:
+                entries = await asyncio.to_thread(_entries, batch)
+                await self._log.append(self._topic, entries)
+                del self._waiting[: len(batch)]
 
     async def close(self) -> None:
         if self._task is not None:
-            await cancel([self._task])
+            async with self._writing:  # between two batches: one that is cut off would be written again
+                await cancel([self._task])
         try:
             await self.flush()
         except Exception as e:

@@ -41,6 +41,36 @@ async def test_what_was_put_is_in_the_log_after_a_flush_once_and_in_order(log: M
     assert await written(log) == expected
 
 
+async def test_two_flushes_at_once_write_each_slate_once(log: MemoryLog) -> None:
+    slates = Slates(log, "slates")
+    for n in range(3):
+        slates.put(slate(n))
+    await asyncio.gather(slates.flush(), slates.flush())
+    assert await written(log) == ["r0", "r1", "r2"]
+    await slates.close()
+
+
+async def test_a_close_waits_for_the_batch_that_is_being_written(clock: FixedClock) -> None:
+    class Slow(MemoryLog):
+        appended, answered = asyncio.Event(), asyncio.Event()
+
+        async def append(self, topic: str, entries: Sequence[Entry]) -> list[Appended]:
+            found = await super().append(topic, entries)
+            self.appended.set()
+            await self.answered.wait()
+            return found
+
+    log = Slow(1, clock)
+    slates = Slates(log, "slates")
+    slates.put(slate(1))
+    await log.appended.wait()
+    closing = asyncio.create_task(slates.close())
+    await asyncio.sleep(0)
+    log.answered.set()
+    await closing
+    assert await written(log) == ["r1"]
+
+
 async def test_slates_are_written_without_a_flush_too(log: MemoryLog) -> None:
     slates = Slates(log, "slates")
     slates.put(slate(1))
