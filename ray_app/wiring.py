@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -136,16 +136,16 @@ async def open_world(settings: Settings | None = None) -> AsyncIterator[World]:
         await opened.close()
 
 
-def background(w: World, models_alone: bool = False) -> Background:
-    """What a replica that answers knows of every tenant, and keeps current."""
+def background(w: World, names: Iterable[str]) -> Background:
+    """What a replica knows of every tenant, and keeps current; `names`: the models of it."""
     from ray_app.access.keys import Keys
     from ray_app.catalog.shelves import Shelves
     from ray_app.features.boards import Boards
-    from ray_app.registry.watch import RANKER, Live
+    from ray_app.registry.watch import Live
     from ray_app.serving.background import Background
 
     keys = Keys(w.documents, w.clock)
-    live = Live(w.registry, (RANKER,)) if models_alone else Live(w.registry)
+    live = Live(w.registry, names)
     prefix = w.settings.stores.redis_prefix
     shelves = Shelves(w.documents, w.vectors, w.redis, prefix, lambda tenant: live.of(tenant).space())
     boards = Boards(w.redis, partial(w.prefixes.of, "hot"), w.settings.features)
@@ -162,6 +162,7 @@ async def open_app(settings: Settings, **stages: Callable[[Any], Awaitable[Any]]
     from ray_app.recommend.graph import Graph
     from ray_app.recommend.request_id import RequestIds
     from ray_app.recommend.stages import INLINE
+    from ray_app.registry.watch import NAMES, SHADOW
     from ray_app.serving.app import App
     from ray_app.serving.slates import Slates
     from ray_app.serving.traces import Traces
@@ -170,7 +171,7 @@ async def open_app(settings: Settings, **stages: Callable[[Any], Awaitable[Any]]
     logs.start(settings.logs.level)
     w = world(settings)
     await refuse_cluster(w.redis)
-    known = background(w)
+    known = background(w, (*NAMES, SHADOW))
     if settings.embedded():  # a readable key is for one machine
         await demo_key(known.keys, settings.data)
     scenarios, rules = Scenarios(w.documents, w.clock), Rules(w.documents, w.clock)
@@ -197,14 +198,16 @@ async def open_app(settings: Settings, **stages: Callable[[Any], Awaitable[Any]]
 
 
 async def open_stage(settings: Settings, models_alone: bool = False) -> tuple[Any, Callable[[], Awaitable[None]]]:
-    """What a replica of one stage works on, and how it is closed. `models_alone`: rankers without a catalogue."""
+    """What a replica of one stage works on, and how it is closed. `models_alone`: rankers without a catalogue. The
+    gateway asks the shadow itself, behind the answer's ranking, so no stage loads it."""
     from ray_app.recommend.station import ModelServer, Station
+    from ray_app.registry.watch import EMBEDDER, RANKER, RECALLERS
     from ray_app.stores.redis import refuse_cluster
 
     logs.start(settings.logs.level)
     w = world(settings)
     await refuse_cluster(w.redis)
-    known = background(w, models_alone)
+    known = background(w, (RANKER,) if models_alone else (EMBEDDER, *RECALLERS))
     await known.start(models_alone)
 
     async def close() -> None:

@@ -31,6 +31,7 @@ SHADOW = f"{RANKER}.shadow"  # in `versions`: the ranker beside the live one
 RECALLERS: Mapping[str, type[Recaller]] = MappingProxyType(
     {c.name: c for c in (ItemCF, Covisit, Factors, TwoTower, Precomputed)}
 )
+NAMES = (EMBEDDER, RANKER, *RECALLERS)  # whose live version an answer is made with
 VECTORS = "vectors"  # the array of an embedder's version that has the catalogue as it was then
 
 
@@ -52,9 +53,10 @@ class Models:
 
 
 class Live:
-    """`of` never waits. `refresh` loads what was promoted since; `follow` does so for ever."""
+    """`of` never waits. `refresh` loads what was promoted since; `follow` does so for ever. `names`: what is loaded;
+    SHADOW is one more, for who logs what it says."""
 
-    def __init__(self, registry: Registry, names: Iterable[str] = (EMBEDDER, RANKER, *RECALLERS)) -> None:
+    def __init__(self, registry: Registry, names: Iterable[str] = NAMES) -> None:
         self._registry, self._names = registry, frozenset(names)
         self._held: dict[str, Models] = {}
         self._refused: set[tuple[str, str, str]] = set()
@@ -77,10 +79,9 @@ class Live:
 
     async def _wanted(self, tenant: str) -> dict[str, str]:
         """The ids that `versions` should have."""
-        found = {n: p for n, p in (await self._registry.pointers(tenant)).items() if n in self._names}
-        wanted = {n: p.live for n, p in found.items() if p.live}
-        beside = found.get(RANKER, Pointer()).shadow
-        return {**wanted, SHADOW: beside} if beside else wanted
+        found = await self._registry.pointers(tenant)
+        wanted = {**{n: p.live for n, p in found.items()}, SHADOW: found.get(RANKER, Pointer()).shadow}
+        return {n: id for n, id in wanted.items() if id and n in self._names}
 
     async def embedder_of(self, tenant: str) -> Embedder | None:
         """The live embedder, at most POLL_S old: for a flow, which may wait."""

@@ -14,7 +14,7 @@ from ray_app.catalog.scenario import Scenarios
 from ray_app.errors import InvalidField
 from ray_app.models.base import Recaller
 from ray_app.models.evaluate import evaluate
-from ray_app.registry.watch import Live
+from ray_app.registry.watch import EMBEDDER, Live
 from ray_app.training import gate, similarity, slices
 from ray_app.training.dataset import Past
 from ray_app.training.gate import Made
@@ -42,7 +42,7 @@ async def learn(
     if name not in KINDS:
         raise InvalidField("channel", name, ", ".join(KINDS))
     origin = await origin_of(stores, tenant)
-    pinned = await catalogue(stores, Live(stores.registry), tenant)
+    pinned = await catalogue(stores, Live(stores.registry, (EMBEDDER,)), tenant)
     try:
         events, build = await history(stores, tenant, pinned, dataset)
     except Refused as e:

@@ -262,7 +262,7 @@ async def test_what_was_promoted_is_loaded_and_the_rest_stays(registry: Registry
 
 
 async def test_a_shadow_is_loaded_beside_and_goes_when_it_is_retired(registry: Registry, clock: FixedClock) -> None:
-    watch = Live(registry)
+    watch, without = Live(registry, (RANKER, SHADOW)), Live(registry)
     ranker = await live(registry, RANKER, RANK.arrays(), kind="listwise", features=list(NAMES))
     clock.pass_s(1)
     made = await registry.register("t", RANKER, {**RANK.arrays(), "bias0": np.ones(1, np.float32)}, about=ranker.about)
@@ -270,6 +270,7 @@ async def test_a_shadow_is_loaded_beside_and_goes_when_it_is_retired(registry: R
     both = await watch.refresh("t")
     assert both.versions == {RANKER: ranker.id, SHADOW: made.id}
     assert (both.ranker.version, both.shadow.version) == (ranker.id, made.id)  # type: ignore[union-attr]
+    assert (await without.refresh("t")).versions == {RANKER: ranker.id}
     clock.pass_s(1)
     await registry.retire("t", made)
     after = await watch.refresh("t")
