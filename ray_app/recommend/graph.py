@@ -16,7 +16,7 @@ from ray_app.catalog.scenario import Scenario
 from ray_app.clock import Clock
 from ray_app.models.base import Scene
 from ray_app.recommend.place import Judged
-from ray_app.recommend.rank import UNTRAINED
+from ray_app.recommend.rank import POPULARITY, UNTRAINED
 from ray_app.recommend.recall import Candidates
 from ray_app.recommend.remote import Breaker
 from ray_app.recommend.request import Request
@@ -100,6 +100,7 @@ class Graph:
         if found is None:
             return Judged(candidates.scores)
         if found.version is None:
+            r.budget.versions[RANKER] = POPULARITY
             return Judged(UNTRAINED.lifted(scene))
         r.budget.versions[RANKER] = found.version
         return found.judged

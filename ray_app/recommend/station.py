@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -25,6 +26,8 @@ UNJUDGED = Judged(np.zeros(0, np.float32))
 
 @dataclass(frozen=True)
 class Station:
+    """Recall and rerank: each of the two is asked in a process of its own, which follows the catalogue."""
+
     clock: Clock
     models: Callable[[str], Models]
     shelves: Shelves
@@ -51,9 +54,11 @@ class ModelServer:
     """Rankers alone: neither a catalogue nor a board."""
 
     live: Live
+    _read: set[str] = field(default_factory=set)
+    _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def rank(self, asks: Sequence[RankAsk]) -> list[RankAnswer]:
-        """Each by the live ranker of its tenant."""
+        """Each by the live ranker of its tenant. Raises Unavailable for a tenant of which nothing could be read yet."""
         answers: dict[int, RankAnswer] = {}
         for tenant in dict.fromkeys(a.tenant for a in asks):
             mine = [k for k, a in enumerate(asks) if a.tenant == tenant]
@@ -63,8 +68,12 @@ class ModelServer:
         return [answers[k] for k in range(len(asks))]
 
     async def _models(self, tenant: str) -> Models:
-        if tenant not in self.live.tenants():
-            await self.live.refresh(tenant)
+        """Read at the first ask; who asks meanwhile waits, since "no ranker is live" is not known yet."""
+        if tenant not in self._read:
+            async with self._reading:
+                if tenant not in self._read:
+                    await self.live.refresh(tenant)
+                    self._read.add(tenant)
         return self.live.of(tenant)
 
 

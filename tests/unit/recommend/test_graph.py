@@ -17,6 +17,7 @@ from ray_app.catalog.scenario import HOME, Scenario
 from ray_app.catalog.shelves import Shelves
 from ray_app.clock import SystemClock
 from ray_app.config import Features
+from ray_app.errors import Unavailable
 from ray_app.events.schema import item_to_dict
 from ray_app.features.boards import Boards
 from ray_app.features.view import NAMES
@@ -24,6 +25,7 @@ from ray_app.models.base import Ranker, Scene
 from ray_app.recommend.budget import Budget
 from ray_app.recommend.graph import Graph, RankAsk, RecallAsk
 from ray_app.recommend.place import Ranked, place
+from ray_app.recommend.rank import POPULARITY
 from ray_app.recommend.request import Request
 from ray_app.recommend.stages import INLINE, Stages, decide
 from ray_app.recommend.station import ModelServer, Station, known_to
@@ -151,12 +153,16 @@ def ranker() -> Ranker:
     return fit("attention", parts(drawn(1), NAMED), "v", DESIGNS, lambda line: None)
 
 
-async def served(ranker: Ranker, tmp_path: Path) -> tuple[ModelServer, Models]:
-    """A model server with the ranker live, and what a gateway holds."""
+async def with_live(ranker: Ranker, tmp_path: Path) -> Registry:
     registry = Registry(MemoryDocuments(CLOCK), Blobs(tmp_path / "blobs"), CLOCK)
     about = {"kind": ranker.kind, "features": list(NAMES)}
     await registry.promote(TENANT, await registry.register(TENANT, RANKER, ranker.arrays(), {}, about))
-    live = Live(registry)
+    return registry
+
+
+async def served(ranker: Ranker, tmp_path: Path) -> tuple[ModelServer, Models]:
+    """A model server with the ranker live, and what a gateway holds."""
+    live = Live(await with_live(ranker, tmp_path))
     return ModelServer(live), await live.refresh(TENANT)
 
 
@@ -197,6 +203,43 @@ async def test_a_shadow_is_scored_in_both_placements_but_not_where_the_live_rank
         else:
             assert found.shadow is None
         assert all(i.shadow == (i.score if scored else None) for i in place(request, found))
+
+
+async def test_an_order_by_popularity_is_not_said_to_be_a_ranker_s(
+    station: Station, tmp_path: Path, ranker: Ranker
+) -> None:
+    """The gateway holds a ranker that the model server does not have yet."""
+    _, held = await served(ranker, tmp_path)
+    request = replace(await asked(station), models=held)
+    await answer(request, graph(station, server(tmp_path / "empty")))
+    assert request.budget.versions == {RANKER: POPULARITY}
+
+
+async def test_all_who_ask_a_model_server_at_first_wait_for_its_ranker(tmp_path: Path, ranker: Ranker) -> None:
+    registry = await with_live(ranker, tmp_path)
+    fresh = ModelServer(Live(registry))
+    scene = Scene(np.zeros((2, len(NAMES)), np.float32), np.arange(2, dtype=np.int32), visitor())
+    answers = await asyncio.gather(*(fresh.rank([RankAsk(TENANT, scene, "click")]) for _ in range(3)))
+    assert [a.version for (a,) in answers] == [(await registry.live_ids(TENANT))[RANKER]] * 3
+
+
+async def test_a_model_server_whose_registry_was_away_looks_again(tmp_path: Path) -> None:
+    class Documents(MemoryDocuments):
+        away = True
+
+        async def find(self, *asked: Any, **how: Any) -> Any:
+            if self.away:
+                raise Unavailable("documents are away")
+            return await super().find(*asked, **how)
+
+    documents = Documents(CLOCK)
+    fresh = ModelServer(Live(Registry(documents, Blobs(tmp_path / "blobs"), CLOCK)))
+    ask = RankAsk(TENANT, Scene(np.zeros((2, 4), np.float32), np.arange(2, dtype=np.int32), visitor()), "click")
+    for _ in range(2):
+        with pytest.raises(Unavailable):
+            await fresh.rank([ask])
+    documents.away = False
+    assert [a.version for a in await fresh.rank([ask])] == [None]
 
 
 async def test_a_model_server_without_a_ranker_says_so(tmp_path: Path) -> None:
