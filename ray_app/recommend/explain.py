@@ -94,7 +94,8 @@ def _not_recalled(r: Request, ranked: Ranked, row: int) -> Plain:
 def _lost(r: Request, ranked: Ranked, row: int) -> Plain:
     """The step in which it fell out of the first n, and who had the last place then."""
     ids, n = r.moment.pinned.ids, r.n
-    for name, order in ranked.reranked.steps.items():
+    steps = {} if row in ranked.pins else ranked.reranked.steps  # reranking has left out what is pinned
+    for name, order in steps.items():
         place = np.flatnonzero(order == row)
         if len(place) and place[0] < n:
             continue
@@ -105,7 +106,7 @@ def _lost(r: Request, ranked: Ranked, row: int) -> Plain:
         if closed:
             why += f"; the limits {', '.join(closed)} let it in no more"
         return {"verdict": LOST, "why": why, "by": name, "limits": closed, "last": last}
-    pinned = ", ".join(repr(ids[p]) for p in ranked.pins)
+    pinned = ", ".join(repr(ids[p]) for p in ranked.pins if p != row)
     return {"verdict": LOST, "why": f"pinned items took its place: {pinned}", "by": "pins"}
 
 

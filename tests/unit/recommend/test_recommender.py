@@ -28,6 +28,7 @@ from ray_app.features.view import NAMES, Moment
 from ray_app.models.itemcf import ItemCF
 from ray_app.recommend import Parts, Recommender, relieved
 from ray_app.recommend.ask import Ask
+from ray_app.recommend.explain import explain
 from ray_app.recommend.graph import Call, Graph
 from ray_app.recommend.remote import Breaker, Remote
 from ray_app.recommend.request_id import RequestIds
@@ -303,3 +304,16 @@ async def test_a_pin_beyond_the_answer_is_no_pin(shop: Shop) -> None:
     await shop.put(replace(CALM, pins=(Pin(first.item_id, 5),)))
     (again,) = (await shop.ask(n=1)).items
     assert (again.item_id, again.reason.code) == (first.item_id, first.reason.code)
+
+
+@pytest.mark.parametrize("hidden", [frozenset(), frozenset(f"i{k}" for k in range(N) if k not in (1, 3))])
+async def test_a_pinned_item_that_other_pins_push_out_lost_to_them(shop: Shop, hidden: frozenset[str]) -> None:
+    """Also where nothing but the pinned is a candidate."""
+    await shop.put(replace(CALM, pins=(Pin("i1", 0), Pin("i3", 0)), hidden=hidden))
+    ask = Ask("home", n=1, user_id="1")
+    decision = await Recommender(shop.parts).decide(TENANT, ask)
+    (first,) = ids(decision.slate)
+    (other,) = {"i1", "i3"} - {first}
+    why = explain(decision, ask, other)
+    assert (why["verdict"], why["by"]) == ("lost", "pins")
+    assert repr(first) in why["why"]
