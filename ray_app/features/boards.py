@@ -46,11 +46,6 @@ class Board:
         some = np.flatnonzero(self.hot > 0)
         return some[np.argsort(-self.hot[some], kind="stable")].astype(np.int32)
 
-    def hottest_of(self, category: Rows, one: int) -> Rows:
-        """The same of one category; `category` int32 [n] by row."""
-        mine: Rows = self.hottest[category[self.hottest] == one]
-        return mine
-
     @cached_property
     def lift(self) -> Scores:
         """Root of one plus the last fortnight's sum."""

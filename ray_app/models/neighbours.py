@@ -48,10 +48,6 @@ class Neighbours:
         found = mine[np.arange(len(rows)), best]
         return [int(r) for r in np.where(rows < len(place), found, -1)]
 
-    def neighbours_of(self, row: int) -> tuple[Rows, Scores]:
-        keep = self._weights[row] > 0
-        return self._neighbours[row][keep], self._weights[row][keep]
-
     def empty(self) -> bool:
         """No item has any neighbour: nothing to serve."""
         return not self._weights.any()

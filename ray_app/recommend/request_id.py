@@ -43,11 +43,6 @@ class RequestIds:
         pairs = (part.split("=") for part in first.split("~")[1:])
         return Shown(scenario, {unquote(experiment): unquote(arm) for experiment, arm in pairs})
 
-    def scenario_of(self, request_id: str) -> str | None:
-        """None for an id that is not ours."""
-        shown = self.read(request_id)
-        return shown.scenario if shown else None
-
     def _sign(self, body: str) -> str:
         return blake2b(body.encode(), digest_size=SIZE, key=self._secret).hexdigest()
 

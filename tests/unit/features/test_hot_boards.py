@@ -98,12 +98,6 @@ def test_the_score_halves_with_each_half_life() -> None:
     assert found.hottest.tolist() == [2, 0, 1]
 
 
-def test_a_category_has_the_same_order_as_the_whole() -> None:
-    found, category = board([3, 1, 2, 0]), np.array([7, 7, 8, 7], np.int32)
-    assert found.hottest_of(category, 7).tolist() == [0, 1]
-    assert found.hottest_of(category, 9).tolist() == []
-
-
 async def write(redis: Redis, events: Sequence[Behavior], now: int = NOW, settings: Features = SETTINGS) -> None:
     """As the hot flow writes one batch."""
     state = State(redis, "p", "hot", 600)

@@ -12,8 +12,14 @@ from tests.unit.make import NOW, interactions, pinned, visitor
 EVEN = Fit(half_life_s=1e12, source_norm=0.5)
 
 
+def weights_of(model: ItemCF, row: int) -> dict[int, float]:
+    """By neighbour, the best first."""
+    neighbours, weights = (model.arrays()[name][row] for name in ("neighbours", "weights"))
+    return {int(n): float(w) for n, w in zip(neighbours, weights, strict=True) if w > 0}
+
+
 def nearest(model: ItemCF, row: int) -> list[int]:
-    return model.neighbours_of(row)[0].tolist()
+    return list(weights_of(model, row))
 
 
 def test_neighbours_are_what_the_same_visitors_took_the_most_shared_first() -> None:
@@ -29,7 +35,7 @@ def test_neighbours_are_what_the_same_visitors_took_the_most_shared_first() -> N
 def test_the_cosine_worked_out_by_hand() -> None:
     """Two visitors took 0 and 1, one of them 2 as well: shares 1/sqrt(2), 1/sqrt(2) and, of three, 1/sqrt(3)."""
     model = ItemCF.fit(interactions([(0, 0, 0), (0, 1, 0), (1, 0, 0), (1, 1, 0), (1, 2, 0)], 2, 3), NOW, EVEN)
-    of_0 = dict(zip(*(a.tolist() for a in model.neighbours_of(0)), strict=True))
+    of_0 = weights_of(model, 0)
     shared = 1 / 2 + 1 / 3
     assert of_0[1] == pytest.approx(1.0)
     assert of_0[2] == pytest.approx((1 / 3) / np.sqrt(shared * (1 / 3)))
@@ -43,7 +49,7 @@ def test_an_old_pair_says_less_than_a_young_one() -> None:
 def test_a_repeated_behaviour_counts_no_more_than_one_of_this_moment() -> None:
     once = [(0, 0, 0), (0, 1, 0), (1, 0, 0), (1, 2, 0)]
     often = ItemCF.fit(interactions(once + [(0, 1, 0)] * 9, 2, 3), NOW, EVEN)
-    assert np.allclose(often.neighbours_of(0)[1], ItemCF.fit(interactions(once, 2, 3), NOW, EVEN).neighbours_of(0)[1])
+    assert weights_of(often, 0) == pytest.approx(weights_of(ItemCF.fit(interactions(once, 2, 3), NOW, EVEN), 0))
 
 
 def test_a_recommendation_adds_up_what_each_recent_item_says() -> None:

@@ -31,7 +31,7 @@ from ray_app.recommend.ask import Ask
 from ray_app.recommend.explain import explain
 from ray_app.recommend.graph import Call, Graph
 from ray_app.recommend.remote import Breaker, Remote
-from ray_app.recommend.request_id import RequestIds
+from ray_app.recommend.request_id import RequestIds, Shown
 from ray_app.recommend.station import ModelServer, Station
 from ray_app.registry.registry import Registry
 from ray_app.registry.watch import Live, Models
@@ -150,7 +150,7 @@ async def test_what_goes_with_the_visitor_s_item_is_on_top_with_the_reason(shop:
 async def test_a_request_id_is_new_each_time_and_names_its_scenario(shop: Shop) -> None:
     first, second = [(await shop.ask()).request_id for _ in range(2)]
     assert first != second
-    assert IDS.scenario_of(first) == "home"
+    assert IDS.read(first) == Shown("home")
 
 
 async def test_an_unknown_user_and_an_unknown_context_item_are_no_error(shop: Shop) -> None:

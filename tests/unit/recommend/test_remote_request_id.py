@@ -18,7 +18,7 @@ from ray_app.features.view import Moment
 from ray_app.recommend.budget import Budget
 from ray_app.recommend.remote import Breaker, Remote, gather
 from ray_app.recommend.request import Request
-from ray_app.recommend.request_id import RequestIds
+from ray_app.recommend.request_id import RequestIds, Shown
 from ray_app.registry.watch import Models
 from ray_app.types import Mask, Scored, Visitor
 from tests.unit.make import moment, pinned, visitor
@@ -145,7 +145,7 @@ IDS = RequestIds(b"k" * 32)
     st.text(st.characters(categories=["L", "N", "P"]), min_size=1, max_size=40),
 )
 def test_a_request_id_carries_its_scenario(unique: str, scenario: str) -> None:
-    assert IDS.scenario_of(IDS.make(unique, scenario)) == scenario
+    assert IDS.read(IDS.make(unique, scenario)) == Shown(scenario)
 
 
 @given(st.dictionaries(st.text(max_size=12), st.text(max_size=12), max_size=3), st.text(max_size=30))
@@ -177,5 +177,5 @@ FORGERIES: list[Callable[[str], str]] = [
 
 @pytest.mark.parametrize("forge", FORGERIES)
 def test_a_request_id_that_is_not_ours_has_no_scenario(forge: Callable[[str], str]) -> None:
-    assert IDS.scenario_of(IDS.make("u1", "home")) == "home"
-    assert IDS.scenario_of(forge(IDS.make("u1", "home"))) is None
+    assert IDS.read(IDS.make("u1", "home")) == Shown("home")
+    assert IDS.read(forge(IDS.make("u1", "home"))) is None
