@@ -24,7 +24,7 @@ import numpy as np
 import psutil
 import scipy.sparse as sp
 
-from ray_app.models.alike import How, alike, rare, unit
+from bench.alike import How, alike, rare, unit
 from ray_app.models.product import Product, nearest, spans
 from ray_app.stores.blobs import Blobs
 from ray_app.training.shards import Arrays, Call, Make, Part, Run, work

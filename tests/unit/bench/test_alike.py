@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from ray_app.models.alike import How, alike, rare, unit
+from bench.alike import How, alike, rare, unit
 
 
 def entities(n: int, labels: int, each: int, seed: int = 0) -> Any:

@@ -4,6 +4,9 @@ Exact cosine of label vectors is quadratic: a label that a tenth of all entities
 row's candidates come from the lists of its rarest labels, as many as a budget of list entries allows, as search engines
 skip the lists of common words (Broder et al., "Efficient query evaluation using a two-level retrieval process", 2003);
 the best of them are scored exactly. Time grows with the number of entities, not with its square.
+
+It stands beside the bench that measures it, since no channel needs it: the channel `tags` scores a request's candidates
+directly. A channel of entities that are alike would take it into ray_app/models.
 """
 
 from __future__ import annotations
@@ -14,9 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ray_app.models.product import Nearest, Product, best, spans
-
-MOST_PAIRS = 8_000_000  # of a block, as in product
+from ray_app.models.product import MOST_PAIRS, Nearest, Product, best, spans
 
 
 @dataclass(frozen=True, slots=True)
