@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ray_app.catalog.fields import parse_whole
 from ray_app.clock import Clock
 from ray_app.errors import InvalidField, NotFound
 from ray_app.stores.base import Document, Documents, Where
@@ -14,7 +15,7 @@ from ray_app.stores.base import Document, Documents, Where
 KIND = "datasets"
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 SOURCES = "behaviors, slates, documents:<kind>, parquet:<file>"
-MOST_FILTERS = 20
+MOST_FILTERS, MOST_DAYS = 20, 4000
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +42,13 @@ def parse(raw: Mapping[str, Any]) -> Dataset:
     kind, _, rest = source.partition(":")
     if source not in ("behaviors", "slates") and not (kind in ("documents", "parquet") and rest):
         raise InvalidField("source", source, SOURCES)
-    days, later = _count("days", raw.get("days", 90)), _count("later_days", raw.get("later_days", 14))
+    days, later = (parse_whole(f, raw.get(f, usual), 1, MOST_DAYS) for f, usual in (("days", 90), ("later_days", 14)))
     if later >= days:
         raise InvalidField("later_days", later, f"1..{days - 1}: less than days")
     filters = tuple(_where(f) for f in raw.get("filters", ()))
     if len(filters) > MOST_FILTERS:
         raise InvalidField("filters", len(filters), f"at most {MOST_FILTERS}")
     return Dataset(name, source, days, later, filters)
-
-
-def _count(field: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 4000:
-        raise InvalidField(field, value, "1..4000")
-    return value
 
 
 def _where(raw: object) -> Where:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from ray_app.catalog.fields import parse_fields, parse_number
 from ray_app.catalog.filter import FREE
 from ray_app.errors import InvalidField
 from ray_app.events.schema import is_number
@@ -49,6 +48,7 @@ def limit(most: float, window: int, n: int) -> int:
 
 
 def parse_cap(name: str, raw: object) -> Cap:
+    """`name` is what errors call it, here and below. Raises InvalidField."""
     found = parse_fields(name, raw, needed=("by", "most"), also=("window",))
     by = found["by"]
     if by not in GROUPS and not (isinstance(by, str) and by.startswith(FREE) and by != FREE):
@@ -57,6 +57,7 @@ def parse_cap(name: str, raw: object) -> Cap:
 
 
 def parse_freshness(name: str, raw: object) -> Freshness | None:
+    """None takes it away. Raises InvalidField."""
     if raw is None:
         return None
     found = parse_fields(name, raw, needed=("weight", "half_life_s"))
@@ -65,6 +66,7 @@ def parse_freshness(name: str, raw: object) -> Freshness | None:
 
 
 def parse_exploration(name: str, raw: object) -> Exploration | None:
+    """None takes it away. Raises InvalidField."""
     if raw is None:
         return None
     found = parse_fields(name, raw, needed=("share",), also=("temperature",))
@@ -73,26 +75,14 @@ def parse_exploration(name: str, raw: object) -> Exploration | None:
 
 
 def parse_most(name: str, value: object) -> float:
+    """As `Cap.most`. Raises InvalidField."""
     if not is_number(value) or not 0 < value <= MOST_WINDOW or (value >= 1 and value != int(value)):
         raise InvalidField(name, value, f"a share above 0 and below 1, or a whole number from 1 to {MOST_WINDOW}")
     return float(value)
 
 
 def parse_window(name: str, value: object) -> int:
+    """As `Cap.window`. Raises InvalidField."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_WINDOW:
         raise InvalidField(name, value, f"0..{MOST_WINDOW}, 0 for the whole answer")
     return value
-
-
-def parse_number(name: str, value: object, least: float, most: float) -> float:
-    if not is_number(value) or not least <= value <= most:
-        raise InvalidField(name, value, f"a number from {least:g} to {most:g}")
-    return float(value)
-
-
-def parse_fields(name: str, raw: object, needed: tuple[str, ...], also: tuple[str, ...] = ()) -> Mapping[str, Any]:
-    """`raw` as an object that has the needed fields and no unknown one."""
-    if not isinstance(raw, Mapping) or not set(needed) <= set(raw) <= {*needed, *also}:
-        more = f", perhaps {', '.join(also)}" if also else ""
-        raise InvalidField(name, raw, f"an object with {' and '.join(needed)}{more}")
-    return raw

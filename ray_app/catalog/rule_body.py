@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ray_app.catalog import filter as filters
-from ray_app.catalog.reranking import parse_most, parse_number, parse_window
+from ray_app.catalog.fields import parse_number, parse_whole
+from ray_app.catalog.reranking import parse_most, parse_window
 from ray_app.catalog.rule import ACTIONS, OF, Rule
 from ray_app.errors import InvalidField
 from ray_app.events.schema import parse_id, parse_time, refuse_unknown
@@ -34,7 +35,7 @@ def parse(id: str, raw: Mapping[str, Any], scenarios: Sequence[str]) -> Rule:
         tuple(_known(s, scenarios) for s in _list("scenarios", raw.get("scenarios", ()), MOST_SCENARIOS)),
         since,
         until,
-        _whole("priority", raw.get("priority", 0), -MOST_PRIORITY, MOST_PRIORITY),
+        parse_whole("priority", raw.get("priority", 0), -MOST_PRIORITY, MOST_PRIORITY),
         **found,
     )
 
@@ -55,16 +56,10 @@ def _list(field: str, value: object, most: int, least: int = 0) -> Sequence[Any]
     return value
 
 
-def _whole(field: str, value: object, least: int, most: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise InvalidField(field, value, f"{least}..{most}")
-    return value
-
-
 _PARTS: Mapping[str, Any] = {
     "amount": lambda name, value: parse_number(name, value, 0.0, 100.0),
-    "position": lambda name, value: _whole(name, value, 0, MOST_POSITION),
-    "count": lambda name, value: _whole(name, value, 1, MOST_COUNT),
+    "position": lambda name, value: parse_whole(name, value, 0, MOST_POSITION),
+    "count": lambda name, value: parse_whole(name, value, 1, MOST_COUNT),
     "most": parse_most,
     "window": parse_window,
 }

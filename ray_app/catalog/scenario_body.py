@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ray_app.catalog import expression, reranking
+from ray_app.catalog.fields import parse_number, parse_whole
 from ray_app.catalog.scenario import Channel, Pin, Scenario
 from ray_app.errors import InvalidField
 from ray_app.events.schema import parse_id, refuse_unknown
@@ -40,11 +40,11 @@ def parse(raw: Mapping[str, Any], base: Scenario, known: Known) -> Scenario:
     if "channels" in raw:
         changed["channels"] = _channels(raw["channels"], known.channels)
     if "candidates" in raw:
-        changed["candidates"] = _whole("candidates", raw["candidates"], 10, MOST_CANDIDATES)
+        changed["candidates"] = parse_whole("candidates", raw["candidates"], 10, MOST_CANDIDATES)
     if "budget_s" in raw:
-        changed["budget_s"] = _number("budget_s", raw["budget_s"], 0.001, MOST_BUDGET_S)
+        changed["budget_s"] = parse_number("budget_s", raw["budget_s"], 0.001, MOST_BUDGET_S)
     changed |= {name: _flag(name, raw[name]) for name in FLAGS if name in raw}
-    changed |= {name: _number(name, raw[name], 0.0, 1.0) for name in SHARES if name in raw}
+    changed |= {name: parse_number(name, raw[name], 0.0, 1.0) for name in SHARES if name in raw}
     if "score" in raw:
         changed["score"] = expression.parse("score", raw["score"])
     if "diversifier" in raw:
@@ -81,15 +81,15 @@ def _channels(value: object, known: Sequence[str]) -> dict[str, Channel]:
             raise InvalidField(f"channels.{name}", name, ", ".join(known))
         if not isinstance(c, Mapping) or set(c) != {"weight", "quota"}:
             raise InvalidField(f"channels.{name}", c, "an object with exactly weight and quota")
-        weight = _number(f"channels.{name}.weight", c["weight"], 0.0, 1000.0)
-        found[name] = Channel(weight, _whole(f"channels.{name}.quota", c["quota"], 1, MOST_QUOTA))
+        weight = parse_number(f"channels.{name}.weight", c["weight"], 0.0, 1000.0)
+        found[name] = Channel(weight, parse_whole(f"channels.{name}.quota", c["quota"], 1, MOST_QUOTA))
     return found
 
 
 def _pin(i: int, value: object) -> Pin:
     if not isinstance(value, Mapping) or set(value) != {"item_id", "position"}:
         raise InvalidField(f"pins[{i}]", value, "an object with exactly item_id and position")
-    position = _whole(f"pins[{i}].position", value["position"], 0, MOST_POSITION)
+    position = parse_whole(f"pins[{i}].position", value["position"], 0, MOST_POSITION)
     return Pin(parse_id(f"pins[{i}].item_id", value["item_id"]), position)
 
 
@@ -115,16 +115,3 @@ def _flag(field: str, value: object) -> bool:
     if not isinstance(value, bool):
         raise InvalidField(field, value, "true or false")
     return value
-
-
-def _whole(field: str, value: object, least: int, most: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise InvalidField(field, value, f"{least}..{most}")
-    return value
-
-
-def _number(field: str, value: object, least: float, most: float) -> float:
-    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not number or not least <= value <= most:  # type: ignore[operator]
-        raise InvalidField(field, value, f"a number from {least:g} to {most:g}")
-    return float(value)  # type: ignore[arg-type]

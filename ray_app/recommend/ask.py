@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ray_app.catalog import filter as filters
+from ray_app.catalog.fields import parse_whole
 from ray_app.catalog.filter import Filter
 from ray_app.errors import InvalidField
 from ray_app.events.schema import parse_id, refuse_unknown
@@ -46,7 +47,7 @@ def parse(raw: Mapping[str, Any]) -> Ask:
         raise InvalidField("debug", debug, "true or false")
     return Ask(
         parse_id("scenario", raw.get("scenario")),
-        _n(raw.get("n", 10)),
+        parse_whole("n", raw.get("n", 10), 1, MOST_N),
         None if user is None else parse_id("user_id", user),
         None if session is None else parse_id("session_id", session),
         None if context is None else parse_id("context_item_id", context),
@@ -54,12 +55,6 @@ def parse(raw: Mapping[str, Any]) -> Ask:
         tuple(parse_id("exclude", i) for i in _list("exclude", raw.get("exclude"), MOST_EXCLUDED)),
         debug,
     )
-
-
-def _n(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_N:
-        raise InvalidField("n", value, f"1..{MOST_N}")
-    return value
 
 
 def _list(field: str, value: object, most: int) -> Sequence[Any]:
