@@ -10,7 +10,7 @@ from ray_app.errors import InvalidField
 from ray_app.events.schema import is_number
 
 FIELDS = ("item_id", "type", "category", "tags", "price", "published_at")
-FREE = "attributes."
+FREE = "attributes."  # the beginning of a field that a shop has named
 OPS = ("eq", "in", "gte", "lte")
 ORDERED = ("price", "published_at")
 MOST_VALUES = 1000

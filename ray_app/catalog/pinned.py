@@ -5,24 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ray_app.catalog.filter import FREE, Filter
 from ray_app.catalog.plane import Plane
 from ray_app.types import Mask, Rows, Scores
-
-
-class Condition(Protocol):
-    """A filter: field, op (eq, in, gte, lte) and value."""
-
-    @property
-    def field(self) -> str: ...
-    @property
-    def op(self) -> str: ...
-    @property
-    def value(self) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -61,6 +51,7 @@ class Pinned:
         return np.argsort(-self.published_at, kind="stable").astype(np.int32)
 
     def row_of(self, item_id: str) -> int | None:
+        """None for an id that is not known here."""
         row = self.rows.get(item_id)
         return row if row is not None and row < self.n else None
 
@@ -69,34 +60,33 @@ class Pinned:
         found = (self.rows.get(i, self.n) for i in ids)
         return np.array([r for r in found if r < self.n], np.int32)
 
-    def eligible(self, filters: Sequence[Condition], hidden: Sequence[str] = ()) -> Mask:
+    def eligible(self, filters: Sequence[Filter], hidden: Sequence[str] = ()) -> Mask:
         """Available, not hidden and passing every filter: a copy that the caller may change."""
-        mask = self.available.copy()
-        for f in filters:
-            mask &= self._mask(f)
+        mask = self.matching(filters)
+        mask &= self.available
         mask[self.rows_of(list(hidden))] = False
         return mask
 
-    def matching(self, filters: Sequence[Condition]) -> Mask:
+    def matching(self, filters: Sequence[Filter]) -> Mask:
         """Every row that passes all filters, available or not: a copy."""
         mask = np.ones(self.n, np.bool_)
         for f in filters:
             mask &= self._mask(f)
         return mask
 
-    def fits(self, rows: Rows, filters: Sequence[Condition]) -> Mask:
+    def fits(self, rows: Rows, filters: Sequence[Filter]) -> Mask:
         """bool [len(rows)]: which of them pass all filters; of a filter on tags or attributes it reads no other row."""
         keep = np.ones(len(rows), np.bool_)
         for f in filters:
-            free = f.field == "tags" or f.field.startswith("attributes.")
+            free = f.field == "tags" or f.field.startswith(FREE)
             keep &= self._read(f, rows) if free else self._mask(f)[rows]
         return keep
 
-    def _read(self, f: Condition, rows: Rows) -> Mask:
+    def _read(self, f: Filter, rows: Rows) -> Mask:
         wanted = f.value if f.op == "in" else (f.value,)
         return np.fromiter((_fits(self.bodies[r], f, wanted) for r in rows.tolist()), np.bool_, len(rows))
 
-    def _mask(self, f: Condition) -> Mask:
+    def _mask(self, f: Filter) -> Mask:
         name = (f.field, f.op, f.value)
         held = self._masks.get(name)
         if held is None:
@@ -105,7 +95,7 @@ class Pinned:
             held = self._masks[name] = self._compute(f)
         return held
 
-    def _compute(self, f: Condition) -> Mask:
+    def _compute(self, f: Filter) -> Mask:
         wanted = f.value if f.op == "in" else (f.value,)
         if f.field == "item_id":
             mask = np.zeros(self.n, np.bool_)
@@ -129,12 +119,12 @@ def _compare(values: NDArray[Any], op: str, wanted: Sequence[Any]) -> Mask:
     return np.isin(values, np.asarray(wanted, np.float64 if whole else values.dtype))
 
 
-def _fits(body: Mapping[str, Any] | None, f: Condition, wanted: Sequence[Any]) -> bool:
+def _fits(body: Mapping[str, Any] | None, f: Filter, wanted: Sequence[Any]) -> bool:
     if body is None:
         return False
     if f.field == "tags":
         return any(t in wanted for t in body["tags"])
-    value = body["attributes"].get(f.field.removeprefix("attributes."))
+    value = body["attributes"].get(f.field.removeprefix(FREE))
     if f.op in ("eq", "in"):
         return value in wanted
     if not isinstance(value, int | float) or isinstance(value, bool):
