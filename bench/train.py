@@ -25,9 +25,10 @@ import psutil
 import scipy.sparse as sp
 
 from bench.alike import How, alike, rare, unit
+from ray_app.models.base import Arrays
 from ray_app.models.product import Product, nearest, spans
 from ray_app.stores.blobs import Blobs
-from ray_app.training.shards import Arrays, Call, Make, Part, Run, work
+from ray_app.training.shards import Call, Make, Part, Run, work
 
 PROCESSES, EACH, USERS, ITEMS, LABELS = 2, 20, 1_500_000, 100_000, 10_000
 PART = 200_000_000  # multiplications of a part

@@ -14,9 +14,8 @@ import orjson
 
 from ray_app.errors import InvalidField
 from ray_app.events.base import Entry
-from ray_app.types import BEHAVIOR_TYPES, Behavior, Degraded, Item, Placed, Reason, Slate
+from ray_app.types import BEHAVIOR_TYPES, DAY_MS, Behavior, Degraded, Item, Placed, Reason, Slate
 
-DAY_MS = 86_400_000
 OLDEST_MS, AHEAD_MS = 400 * DAY_MS, 300_000
 LATEST_MS = 10**14
 FIELDS = (

@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 
 from ray_app.config import Features
 from ray_app.features import hot
-from ray_app.types import Matrix, Rows, Scores
+from ray_app.types import DAY_MS, Matrix, Rows, Scores
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 DAYS = (1, 3, 7, 14, 30)
-DAY_MS = 86_400_000
 FORTNIGHT = DAYS.index(14)
 
 

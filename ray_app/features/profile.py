@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 READ = (Path(__file__).parent / "profile.lua").read_text()
 UNWANTED = ("dislike", "hide")
+MOST_READ = 100  # of the recent items: by a request, and so by training
 Command = tuple[str | int | float, ...]
 
 
@@ -68,7 +69,7 @@ def trims(prefix: str, tenant: str, visitor: str, settings: Features) -> Iterato
         yield "EXPIRE", k, settings.profile_keep_s
 
 
-async def read(redis: Redis, prefix: str, tenant: str, visitor: str, most: int = 100) -> Profile:
+async def read(redis: Redis, prefix: str, tenant: str, visitor: str, most: int = MOST_READ) -> Profile:
     """One round trip: the newest `most` items with their weights, and the seen set. One packed reply: the client
     spends as long on each of many small values as on all of these together."""
     found = await redis.register_script(READ)(keys=keys(prefix, tenant, visitor), args=[most])

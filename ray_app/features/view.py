@@ -9,8 +9,8 @@ from itertools import pairwise
 import numpy as np
 
 from ray_app.catalog.pinned import Pinned
-from ray_app.features.boards import DAY_MS, DAYS, Board
-from ray_app.types import Matrix, Rows, Scored, Scores, Visitor
+from ray_app.features.boards import DAYS, Board
+from ray_app.types import DAY_MS, Matrix, Rows, Scored, Scores, Visitor
 
 CHANNELS = (
     "item_cf", "content", "hot", "hot_category", "new", "factors", "two_tower", "covisit", "similar", "tags",

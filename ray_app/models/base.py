@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ray_app.catalog.pinned import Pinned
 from ray_app.types import Mask, Matrix, Rows, Scored, Scores, Visitor
 
-Arrays = Mapping[str, NDArray[Any]]
+Arrays = Mapping[str, NDArray[Any]]  # by name: what is saved of a model, and what a fit far away is given and makes
 
 
 class Embedder(Protocol):

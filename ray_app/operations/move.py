@@ -16,10 +16,11 @@ import orjson
 from ray_app.catalog import item
 from ray_app.errors import InvalidField, LemoError
 from ray_app.events.base import Appended, Entry
-from ray_app.events.schema import DAY_MS, behavior_entry, item_entry, parse_behavior
+from ray_app.events.schema import behavior_entry, item_entry, parse_behavior
 from ray_app.operations.files import BATCH, batches, kind_of
 from ray_app.operations.mapping import TIMES, Map, typed
 from ray_app.operations.stores import Target
+from ray_app.types import DAY_MS
 
 Told = Callable[[int, int, int], None]
 

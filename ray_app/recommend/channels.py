@@ -13,7 +13,7 @@ from ray_app.catalog.scenario import Scenario
 from ray_app.features.view import MEMORY_S, Moment
 from ray_app.models.top import first, none, top
 from ray_app.registry.watch import RECALLERS
-from ray_app.types import Mask, Scored, Visitor
+from ray_app.types import DAY_MS, Mask, Scored, Visitor
 
 Find = Callable[[Visitor, int, Mask, Moment], Scored]
 LISTED = "listed"
@@ -49,7 +49,7 @@ def hot_category(visitor: Visitor, n: int, allowed: Mask, moment: Moment) -> Sco
 def new(visitor: Visitor, n: int, allowed: Mask, moment: Moment) -> Scored:
     """Newest first: the score is 1 for this moment and one half for a week ago."""
     rows = first(moment.pinned.newest, n, allowed)
-    age_days = np.maximum(moment.now - moment.pinned.published_at[rows], 0) / 86_400_000
+    age_days = np.maximum(moment.now - moment.pinned.published_at[rows], 0) / DAY_MS
     return Scored("new", rows, (1.0 / (1.0 + age_days / 7.0)).astype(np.float32))
 
 

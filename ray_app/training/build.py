@@ -25,9 +25,10 @@ from ray_app.training.builds import ABOUT, Note, last, whole
 from ray_app.training.report import Tell
 from ray_app.training.stores import Stores
 from ray_app.training.tables import Table
+from ray_app.types import DAY_MS
 
 QUERIES = examples.named(Path(__file__).parent / "source.sql")
-DAY_MS, SPAN_DAYS = 86_400_000, 7
+SPAN_DAYS = 7
 TIMES = {"behaviors": "occurred_at", "slates": "answered_at"}
 
 

@@ -17,11 +17,12 @@ import orjson
 import ray
 
 from ray_app.errors import BrokenArtifact
+from ray_app.models.base import Arrays
 from ray_app.registry.artifact import encode, read, sums
 from ray_app.stores.blobs import Blobs
 from ray_app.training.build import Span
 from ray_app.training.builds import Note
-from ray_app.training.columns import Arrays, from_parquet, to_parquet
+from ray_app.training.columns import from_parquet, to_parquet
 from ray_app.training.rankers import Fit
 from ray_app.training.report import Tell
 from ray_app.training.shards import Call, Part, here

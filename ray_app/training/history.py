@@ -11,14 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ray_app.features.hot import WEIGHTS
-from ray_app.features.profile import UNWANTED
+from ray_app.features.profile import MOST_READ, UNWANTED
 from ray_app.types import Interactions, Mask, Scores, Visitor
 
 if TYPE_CHECKING:
     from ray_app.stores.olap import Olap
 
 HISTORY = (Path(__file__).parent / "history.sql").read_text()
-MOST_RECENT = 100  # as many as a request reads
 BOUGHT = WEIGHTS["purchase"]
 
 
@@ -93,7 +92,7 @@ def _visitor(
     newest = len(rows) - 1 - last
     seen, liked = items, weights[newest] > 0
     items, newest = items[liked], newest[liked]
-    order = np.argsort(-times[newest], kind="stable")[:MOST_RECENT]
+    order = np.argsort(-times[newest], kind="stable")[:MOST_READ]
     recent, position = items[order], newest[order]
     bought = np.bincount(rows[weights == BOUGHT], minlength=int(rows.max()) + 1)
     ages = ((at - times[position]) / 1000.0).astype(np.float32)

@@ -17,11 +17,11 @@ from ray_app.models.interval import Weights, interval, mean
 from ray_app.models.probability import Predicted
 from ray_app.models.variety import Assortment, Shown
 from ray_app.training.dataset import Example, Past
-from ray_app.types import Scores, Visitor
+from ray_app.types import DAY_MS, Scores, Visitor
 
 K = 20
 NEW_SEEN, HEAVY_SEEN = 2, 20  # a visitor who has seen at most so many items is new, above so many heavy, else light
-NEW_ITEM_MS = 30 * 86_400_000
+NEW_ITEM_MS = 30 * DAY_MS
 LISTS = (f"recall@{K}", f"ndcg@{K}")  # of every segment
 SHOWN = (*LISTS, "auc", "gauc", "log_loss", "calibration")  # what lines and gates name
 

@@ -7,7 +7,7 @@ as finished when its note is there, which is written last, and its files have th
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -17,10 +17,10 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from ray_app.models.base import Arrays
 from ray_app.registry import artifact
 from ray_app.stores.blobs import Blobs
 
-Arrays = Mapping[str, NDArray[Any]]
 Make = Callable[[Arrays, int, int], Arrays]  # (input, first row, last row + 1) -> what was made of these rows
 Spread = Callable[["Call", Sequence["Part"]], Iterable["Part"]]
 Call = Callable[["Part"], "Part"]

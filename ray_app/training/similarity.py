@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ray_app.models import neighbours
+from ray_app.models.base import Arrays
 from ray_app.models.covisit import Covisit
 from ray_app.models.product import Product, nearest, spans
 from ray_app.registry.watch import ITEM_CF, RECALLERS
 from ray_app.training import shards
 from ray_app.training.kinds import KINDS
-from ray_app.training.shards import Arrays, Run, Spread
+from ray_app.training.shards import Run, Spread
 
 if TYPE_CHECKING:
     from ray_app.models.base import Recaller

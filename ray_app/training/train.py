@@ -22,7 +22,8 @@ from ray_app.training.judge import Slice, judge
 from ray_app.training.rankers import Away, Designs, fit, parts, reloaded
 from ray_app.training.report import Refused, Report, Tell
 from ray_app.training.stores import Stores, catalogue, history, origin_of
-from ray_app.training.weeks import DAY_MS, LEAST_USERS, SLICES, Slicing, weeks
+from ray_app.training.weeks import LEAST_USERS, SLICES, Slicing, weeks
+from ray_app.types import DAY_MS
 
 OWN_SHARE = 0.8  # of the live version's own figure, where it cannot be judged on the same slice
 DESIGNS = Designs()

@@ -14,8 +14,8 @@ from ray_app.training.dataset import FEATURES, examples, past
 from ray_app.training.history import History
 from ray_app.training.judge import Slice
 from ray_app.training.report import Tell
+from ray_app.types import DAY_MS
 
-DAY_MS = 86_400_000
 SLICES = 5
 LEAST_USERS = 20  # with something taken, in each slice
 
