@@ -30,9 +30,9 @@ from ray_app.recommend.request import Request
 from ray_app.recommend.stages import choose
 from ray_app.registry.watch import Models
 from ray_app.training import recallers
-from ray_app.training.dataset import Past, past
 from ray_app.training.history import History
 from ray_app.training.kinds import KINDS
+from ray_app.training.past import Past, past
 from ray_app.training.train import fit_ranker
 
 K = 20

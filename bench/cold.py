@@ -10,8 +10,8 @@ from ray_app.catalog.pinned import Pinned
 from ray_app.models.evaluate import evaluate
 from ray_app.recommend.channels import LOCAL
 from ray_app.training import towers
-from ray_app.training.dataset import state_at
 from ray_app.training.history import History
+from ray_app.training.past import state_at
 
 K, SHARE, SEED, BAR = 20, 0.2, 11, 0.35
 

@@ -31,14 +31,14 @@ from ray_app.models.evaluate import evaluate
 from ray_app.models.text import TextEmbedder
 from ray_app.registry.watch import Models
 from ray_app.training.contest import hold, winner
-from ray_app.training.dataset import Past, examples, state_at
 from ray_app.training.history import History, from_columns
 from ray_app.training.judge import Slice
 from ray_app.training.kinds import KINDS
 from ray_app.training.listwise import Network
 from ray_app.training.multitask import Design
+from ray_app.training.past import Past, examples, state_at
 from ray_app.training.rankers import Designs, fit, parts
-from ray_app.training.recallers import judge
+from ray_app.training.recallers import figures_of
 from ray_app.training.trees import Forest
 
 FOLDER = Path(__file__).parents[2] / "shared" / "data" / "ml-latest-small"
@@ -107,7 +107,7 @@ def best_variants(history: History, pinned: Pinned, embedder: TextEmbedder) -> d
 
 
 def recalls(state: Past) -> dict[str, float]:
-    return {name: judge(model, state)[f"recall@{K}"] for name, model in state.models.recallers.items()}
+    return {name: figures_of(model, state)[f"recall@{K}"] for name, model in state.models.recallers.items()}
 
 
 def say(line: str) -> None:

@@ -28,9 +28,9 @@ from ray_app.operations.load import FLOWS_OF
 from ray_app.registry.watch import EMBEDDER, ITEM_CF, RANKER, Models
 from ray_app.stores.base import Document
 from ray_app.streams.applied import wait_applied
-from ray_app.training.dataset import examples, past
 from ray_app.training.history import History, from_columns
 from ray_app.training.listwise import fit
+from ray_app.training.past import examples, past
 from ray_app.types import Behavior, Item
 from ray_app.wiring import World
 

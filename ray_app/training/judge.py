@@ -16,7 +16,7 @@ from ray_app.models.evaluate import distance, of_each
 from ray_app.models.interval import Weights, interval, mean
 from ray_app.models.probability import Predicted
 from ray_app.models.variety import Assortment, Shown
-from ray_app.training.dataset import Example, Past
+from ray_app.training.past import Example, Past
 from ray_app.types import DAY_MS, Scores, Visitor
 
 K = 20

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ray_app.models.listwise import Layer, Listwise
-from ray_app.training.dataset import Example
+from ray_app.training.past import Example
 from ray_app.types import Matrix, Scores
 
 LEAST_SPREAD = 1e-3

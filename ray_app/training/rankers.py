@@ -18,10 +18,10 @@ from ray_app.models.calibration import platt
 from ray_app.models.multitask import MultiTask
 from ray_app.models.popularity import Popularity
 from ray_app.training import listwise, multitask, trees
-from ray_app.training.dataset import Example
 from ray_app.training.groups import Groups, grouped, packed
 from ray_app.training.listwise import Network
 from ray_app.training.multitask import Design
+from ray_app.training.past import Example
 from ray_app.training.trees import Forest
 
 Fit = Callable[[Arrays, Callable[[Arrays], None], Arrays | None], Arrays]  # (given, told each state, resume) -> made

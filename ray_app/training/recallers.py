@@ -15,15 +15,15 @@ from ray_app.errors import InvalidField
 from ray_app.models.base import Recaller
 from ray_app.models.evaluate import evaluate
 from ray_app.registry.watch import EMBEDDER, Live
-from ray_app.training import gate, similarity, slices
-from ray_app.training.dataset import Past
+from ray_app.training import gate, similarity, splits
 from ray_app.training.gate import Made
 from ray_app.training.history import History
 from ray_app.training.kinds import KINDS
+from ray_app.training.past import Past
 from ray_app.training.report import Refused, Report, Tell
 from ray_app.training.shards import Run
 from ray_app.training.similarity import Sharing
-from ray_app.training.slices import Slice
+from ray_app.training.splits import Split
 from ray_app.training.stores import Stores, catalogue, history, origin_of
 
 K = 20
@@ -72,8 +72,8 @@ async def learn(
 
 
 def _judged(name: str, events: History, pinned: Pinned, tell: Tell) -> tuple[str, dict[str, float]]:
-    """The variant that the slice before the last one prefers, and its figures on the last one; {} without slices."""
-    later = slices.last(events, pinned)
+    """The variant that the split before the last one prefers, and its figures on the last one; {} without a split."""
+    later = splits.last(events, pinned)
     variant = choose(name, later.before if later else events, pinned, tell)
     metrics = measure(name, variant, later) if later else {}
     tell(f"{variant}, on what was taken later: " + ", ".join(f"{k} {v:.4f}" for k, v in metrics.items()))
@@ -106,7 +106,7 @@ def choose(name: str, events: History, pinned: Pinned, tell: Tell) -> str:
     """The variant with the most recall on the last slice of `events`, which is not the one that judges it; the usual
     one where nothing can be compared."""
     usual, *others = KINDS[name].variants(len(np.unique(events.events.rows[events.events.weights > 0])))
-    later = slices.last(events, pinned) if others else None
+    later = splits.last(events, pinned) if others else None
     if later is None:
         return usual
     figures = {variant: measure(name, variant, later)[f"recall@{K}"] for variant in (usual, *others)}
@@ -114,13 +114,14 @@ def choose(name: str, events: History, pinned: Pinned, tell: Tell) -> str:
     return max(figures, key=lambda v: figures[v])
 
 
-def measure(name: str, variant: str, later: Slice) -> dict[str, float]:
+def measure(name: str, variant: str, later: Split) -> dict[str, float]:
     """Recall and others at 20 on what was new to each visitor in a slice, of a fit on what came before it."""
     moment = later.state.moment
-    return judge(KINDS[name].fit(variant, later.learned, moment.now, moment.pinned), later.state)
+    return figures_of(KINDS[name].fit(variant, later.learned, moment.now, moment.pinned), later.state)
 
 
-def judge(model: Recaller, state: Past) -> dict[str, float]:
+def figures_of(model: Recaller, state: Past) -> dict[str, float]:
+    """Of its lists for at most MOST_JUDGED visitors, each against what was new to the visitor after `state`."""
     users = list(state.wanted)[:: max(1, -(-len(state.wanted) // MOST_JUDGED))]
     lists: Mapping[str, list[str]] = {str(u): _list(model, u, state) for u in users}
     return evaluate({str(u): {str(r) for r in state.wanted[u]} for u in users}, lists, K)

@@ -15,10 +15,10 @@ from ray_app.models.base import Ranker
 from ray_app.registry.version import Version
 from ray_app.registry.watch import RANKER, Live, Models
 from ray_app.training.contest import FIGURE, NoneLeft, hold, winner
-from ray_app.training.dataset import Example
 from ray_app.training.gate import Made, Policy, release
 from ray_app.training.history import History
 from ray_app.training.judge import Slice, judge
+from ray_app.training.past import Example
 from ray_app.training.rankers import Away, Designs, fit, parts, reloaded
 from ray_app.training.report import Refused, Report, Tell
 from ray_app.training.stores import Stores, catalogue, history, origin_of

@@ -10,9 +10,9 @@ from ray_app.catalog.pinned import Pinned
 from ray_app.catalog.scenario import HOME, Scenario
 from ray_app.config import Features
 from ray_app.registry.watch import Models
-from ray_app.training.dataset import FEATURES, examples, past
 from ray_app.training.history import History
 from ray_app.training.judge import Slice
+from ray_app.training.past import FEATURES, examples, past
 from ray_app.training.report import Tell
 from ray_app.types import DAY_MS
 

@@ -15,10 +15,10 @@ from ray_app.recommend.recall import Candidates
 from ray_app.registry.watch import Models
 from ray_app.training import contest
 from ray_app.training.contest import NoneLeft, hold, winner
-from ray_app.training.dataset import Example, Past
 from ray_app.training.judge import Slice, earns_attention, judge
 from ray_app.training.listwise import Network
 from ray_app.training.multitask import Design
+from ray_app.training.past import Example, Past
 from ray_app.training.rankers import Designs, Parts, fit, parts, reloaded
 from ray_app.training.trees import Forest
 from ray_app.types import Visitor

@@ -17,7 +17,7 @@ from ray_app.training.contest import hold
 from ray_app.training.evaluate import Asked, contenders, evaluate, scores
 from ray_app.training.judge import Slice
 from ray_app.training.rankers import parts
-from ray_app.training.recallers import judge as judge_channel
+from ray_app.training.recallers import figures_of
 from ray_app.training.report import Report
 from ray_app.training.runs import history as runs_of
 from ray_app.training.runs import recorded
@@ -148,7 +148,7 @@ async def test_each_channel_has_the_figures_of_its_own_list_and_candidates(world
     _, _, (on, *_) = await slices(world)
     found = {s.name: s.figures for s in scores(await contenders(world.registry, TENANT), HOME, on, quiet)}
     model = on.state.models.recallers[ITEM_CF]
-    assert found[f"channel {ITEM_CF}"]["recall@20"] == pytest.approx(judge_channel(model, on.state)["recall@20"])
+    assert found[f"channel {ITEM_CF}"]["recall@20"] == pytest.approx(figures_of(model, on.state)["recall@20"])
     shown = [{str(r) for r in e.candidates.found["hot"].rows} for e in on.examples]
     hot = [len(w & s) / len(w) for w, s in zip(on.wanted, shown, strict=True)]
     assert found["channel hot"][FOUND] == pytest.approx(np.mean(hot))

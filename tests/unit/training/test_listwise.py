@@ -10,8 +10,8 @@ from ray_app.features.view import NAMES
 from ray_app.models.base import Scene
 from ray_app.models.listwise import Listwise
 from ray_app.recommend.recall import Candidates
-from ray_app.training.dataset import Example
 from ray_app.training.listwise import Network, fit
+from ray_app.training.past import Example
 from ray_app.types import Matrix, Scores
 from tests.unit.make import visitor
 

@@ -19,10 +19,10 @@ from ray_app.recommend.budget import Budget
 from ray_app.recommend.place import place
 from ray_app.recommend.stages import choose
 from ray_app.registry.watch import ITEM_CF, Models
-from ray_app.training.dataset import examples, past
+from ray_app.training.past import examples, past
 from ray_app.types import Slate
 from tests.unit.make import TENANT
-from tests.unit.training.test_dataset import CUT, EVENTS, PINNED, SCENARIO, UNTIL, Features, apply, at, history
+from tests.unit.training.test_past import CUT, EVENTS, PINNED, SCENARIO, UNTIL, Features, apply, at, history
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

@@ -1,4 +1,4 @@
-"""Slices that judge: the last days, or the newest of each visitor where hardly anybody comes back; what they choose."""
+"""Splits that judge: the last days, or the newest of each visitor where hardly anybody comes back; what they choose."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 
 from ray_app.catalog.pinned import Pinned
 from ray_app.errors import InvalidField
-from ray_app.training import slices
+from ray_app.training import splits
 from ray_app.training.history import History
 from ray_app.training.kinds import KINDS
 from ray_app.training.recallers import choose, learn, measure
@@ -37,17 +37,17 @@ def history(days: int, once: bool = False) -> History:
 
 def test_the_last_days_judge_where_visitors_come_back(pinned: Pinned) -> None:
     events = history(60)
-    found = slices.last(events, pinned)
+    found = splits.last(events, pinned)
     assert found is not None
-    cut = int(events.events.at[-1]) - slices.LATER_S * 1000
+    cut = int(events.events.at[-1]) - splits.LATER_S * 1000
     assert found.state.moment.now == cut
     assert found.learned.at.max() < cut
-    assert len(found.state.wanted) >= slices.LEAST_VISITORS
+    assert len(found.state.wanted) >= splits.LEAST_VISITORS
 
 
 def test_the_newest_of_each_visitor_judge_where_hardly_anybody_comes_back(pinned: Pinned) -> None:
     events = history(300, once=True)
-    found = slices.last(events, pinned)
+    found = splits.last(events, pinned)
     assert found is not None
     assert len(found.learned) == USERS * 10  # four fifths of twelve, rounded up
     for user, wanted in found.state.wanted.items():
@@ -62,12 +62,12 @@ def test_the_newest_of_each_visitor_judge_where_hardly_anybody_comes_back(pinned
 @pytest.mark.parametrize("events", [0, 1])
 def test_hardly_any_history_judges_nothing(pinned: Pinned, events: int) -> None:
     few = history(60)
-    assert slices.last(few.part(slice(0, events)), pinned) is None
+    assert splits.last(few.part(slice(0, events)), pinned) is None
 
 
 @pytest.mark.parametrize("name", [n for n in KINDS if n != "two_tower"])
 def test_every_channel_that_learns_is_measured_better_than_chance(pinned: Pinned, name: str) -> None:
-    later = slices.last(history(300, once=True) if name == "covisit" else history(60), pinned)
+    later = splits.last(history(300, once=True) if name == "covisit" else history(60), pinned)
     assert later is not None
     usual = KINDS[name].variants(ITEMS)[0]
     assert measure(name, usual, later)["recall@20"] > 0.7  # half of the catalogue is the other half's

@@ -1,4 +1,4 @@
-"""Training examples: what the platform would have found at a moment of the past, and what was taken after it."""
+"""The platform at a moment of the past: what it would have found then, and, to learn from, what was taken after it."""
 
 from __future__ import annotations
 

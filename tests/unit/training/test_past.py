@@ -26,8 +26,8 @@ from ray_app.recommend.visitor import as_visitor
 from ray_app.registry.watch import ITEM_CF
 from ray_app.streams.flow import Batch
 from ray_app.streams.state import State
-from ray_app.training.dataset import Example, examples, past
 from ray_app.training.history import History, from_columns, visitors_at
+from ray_app.training.past import Example, examples, past
 from ray_app.types import Behavior
 from tests.unit.make import DAY_MS, NOW, TENANT, behavior, item, shelf
 
