@@ -12,12 +12,14 @@ from ray_app.clock import Clock
 from ray_app.errors import Unauthenticated
 from ray_app.stores.base import Document, Documents
 
-SYSTEM, KIND = "system", "keys"
+SYSTEM, DEMO, KIND = "system", "demo", "keys"  # tenants, as in catalog.tenant, which no access depends on
 HELD_S = 30.0  # a deleted key works no longer than this
 MOST_HELD = 10_000
 
 
 class Keys:
+    """Of every tenant. A key that was found is believed for HELD_S without another look."""
+
     def __init__(self, documents: Documents, clock: Clock) -> None:
         self._documents, self._clock = documents, clock
         self._held: dict[str, tuple[float, str]] = {}
@@ -29,6 +31,7 @@ class Keys:
         return key
 
     async def add(self, tenant: str, key: str) -> None:
+        """`key` opens `tenant`; added again it stays."""
         body = {"tenant": tenant, "made_at": self._clock.now()}
         await self._documents.upsert(SYSTEM, KIND, [Document(_hash(key), self._clock.now(), body)])
 
@@ -67,14 +70,14 @@ class Keys:
         return str(found.body["tenant"])
 
 
-async def demo_key(keys: Keys, data: Path, tenant: str = "demo") -> str:
-    """The key in `<data>/demo.key`, mode 0600, made at the first start. Two replicas that start at once agree: the
-    file is linked into place whole, by one of them."""
+async def demo_key(keys: Keys, data: Path) -> str:
+    """The key of tenant DEMO in `<data>/demo.key`, mode 0600, made at the first start. Two replicas that start at once
+    agree: the file is linked into place whole, by one of them."""
     file = data / "demo.key"
     if not file.exists():
         _write_once(file, f"lemo_{secrets.token_urlsafe(24)}\n")
     key = file.read_text().strip()
-    await keys.add(tenant, key)
+    await keys.add(DEMO, key)
     return key
 
 

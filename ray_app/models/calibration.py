@@ -11,14 +11,16 @@ from numpy.typing import NDArray
 from ray_app.types import Scores
 
 STEPS, LEAST_SLOPE = 50, 1e-3
+RIDGE = 1e-3  # of the slope, so that labels which a threshold parts have one too
 PLAIN = np.array([1.0, 0.0], np.float32)  # the logit as it is
 
 
 def sigmoid(x: NDArray[Any]) -> Any:
+    """Probabilities of logits, as long as `x`."""
     return 1.0 / (1.0 + np.exp(-np.clip(x, -60.0, 60.0)))
 
 
-def platt(logits: NDArray[Any], labels: NDArray[Any], ridge: float = 1e-3) -> Scores:
+def platt(logits: NDArray[Any], labels: NDArray[Any]) -> Scores:
     """float32 [2], slope (above 0: the order stays) and intercept of the most likely probabilities, by Newton's method.
 
     logits and labels (0 or 1) are of equal length; without both labels the mean alone is fitted.
@@ -35,8 +37,8 @@ def platt(logits: NDArray[Any], labels: NDArray[Any], ridge: float = 1e-3) -> Sc
     w[0] = min(w[0], 1.0)
     for _ in range(STEPS):
         p = sigmoid(w @ design)
-        slope = design @ (p - y) + ridge * w * [1, 0]
-        bend = (design * (p * (1 - p))) @ design.T + np.diag([ridge, 1e-9])
+        slope = design @ (p - y) + RIDGE * w * [1, 0]
+        bend = (design * (p * (1 - p))) @ design.T + np.diag([RIDGE, 1e-9])
         step = np.linalg.solve(bend, slope)
         w = w - step * min(1.0, 4.0 / max(float(np.abs(step).max()), 1e-12))
         if np.abs(step).max() < 1e-9:

@@ -30,37 +30,39 @@ def last(blobs: Blobs, tenant: str, name: str) -> dict[str, Any] | None:
     return found
 
 
-def columns(blobs: Blobs, tenant: str, name: str, side: str | None = None) -> tuple[str, dict[str, Any]]:
-    """The id of the newest build and its columns as arrays, of both sides or of one.
+def columns(blobs: Blobs, tenant: str, name: str) -> tuple[str, dict[str, Any]]:
+    """The id of the newest build and its columns as arrays.
 
     Raises NotFound before the first build, and BrokenArtifact for a file that is not what was built.
     """
-    page = last(blobs, tenant, name)
-    if page is None:
-        raise NotFound(f"dataset {name!r} was not built yet. Build it: lemo dataset build {name}", value=name)
-    found = whole(blobs, f"{tenant}/datasets/{name}/{page['id']}", page, side)
-    return page["id"], {c: np.asarray(found[c].to_numpy(zero_copy_only=False)) for c in found.column_names}
+    id, found = _newest(blobs, tenant, name)
+    return id, {c: np.asarray(found[c].to_numpy(zero_copy_only=False)) for c in found.column_names}
 
 
-def whole(blobs: Blobs, folder: str, page: Note, side: str | None = None) -> Table:
+def whole(blobs: Blobs, folder: str, page: Note) -> Table:
+    """The files of a page, one below the other. Raises BrokenArtifact for one that is not what was built."""
     found = []
     for name, sum in page["files"].items():
-        if side is None or name.startswith(side):
-            body = blobs.get(f"{folder}/{name}")
-            if body is None or sha256(body).hexdigest() != sum:
-                raise BrokenArtifact(f"{folder}: {name} is not what was built. Build the dataset again")
-            found.append(tables.read(io.BytesIO(body)))
+        body = blobs.get(f"{folder}/{name}")
+        if body is None or sha256(body).hexdigest() != sum:
+            raise BrokenArtifact(f"{folder}: {name} is not what was built. Build the dataset again")
+        found.append(tables.read(io.BytesIO(body)))
     return tables.joined(found)
 
 
 def export(blobs: Blobs, tenant: str, name: str, into: Path) -> int:
-    """The newest build as one Parquet file; returns its rows. Raises InvalidField for a file that is there."""
+    """The newest build as one Parquet file; returns its rows. Raises InvalidField for a file that is there, and as
+    `columns`."""
     if into.exists():
         raise InvalidField("file", into, "a file that does not exist yet")
-    page = last(blobs, tenant, name)
-    if page is None:
-        raise NotFound(f"dataset {name!r} was not built yet. Build it: lemo dataset build {name}", value=name)
-    found = whole(blobs, f"{tenant}/datasets/{name}/{page['id']}", page)
+    _, found = _newest(blobs, tenant, name)
     with into.open("wb") as file:
         tables.write(found, file)
     return int(found.num_rows)
+
+
+def _newest(blobs: Blobs, tenant: str, name: str) -> tuple[str, Table]:
+    page = last(blobs, tenant, name)
+    if page is None:
+        raise NotFound(f"dataset {name!r} was not built yet. Build it: lemo dataset build {name}", value=name)
+    return page["id"], whole(blobs, f"{tenant}/datasets/{name}/{page['id']}", page)

@@ -40,12 +40,12 @@ def broken(made: Made) -> str:
     return f"its figure {wrong[0]} is {made.metrics[wrong[0]]}" if wrong else ""
 
 
-def worse(metrics: Mapping[str, float], before: Mapping[str, float], name: str, share: float = WORST) -> str:
+def worse(metrics: Mapping[str, float], before: Mapping[str, float], name: str) -> str:
     """Why these figures may not replace those of the live version, by the one called `name`; "" when they may."""
     found, best = metrics.get(name), before.get(name, 0.0)
-    if found is None or found >= share * best:
+    if found is None or found >= WORST * best:
         return ""
-    return f"{name} is below {share:.0%} of the live version's {best:.4f}"
+    return f"{name} is below {WORST:.0%} of the live version's {best:.4f}"
 
 
 async def release(stores: Stores, tenant: str, made: Made, policy: Policy = "live") -> Report:

@@ -121,7 +121,7 @@ FITTERS: Mapping[str, Fitter] = MappingProxyType(
 )
 
 
-def reloaded(ranker: Ranker, wanted: Sequence[str] = NAMES) -> Ranker:
+def reloaded(ranker: Ranker) -> Ranker:
     """As serving would load it. Raises BrokenArtifact for what may not be served."""
     from ray_app.models.ranker import load
 
@@ -130,4 +130,4 @@ def reloaded(ranker: Ranker, wanted: Sequence[str] = NAMES) -> Ranker:
         if not isinstance(array, bytes) and array.dtype.kind == "f" and np.isnan(array).any():
             raise BrokenArtifact(f"ranker {ranker.version}: {name} has values that are no numbers")
     found: Any = arrays
-    return load(ranker.version, ranker.kind, wanted, NAMES, found)
+    return load(ranker.version, ranker.kind, NAMES, NAMES, found)

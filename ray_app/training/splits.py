@@ -46,7 +46,7 @@ def last(history: History, pinned: Pinned) -> Split | None:
     return found if len(found.learned) and found.state.wanted else None
 
 
-def newest(history: History, pinned: Pinned, share: float = NEWEST) -> Split:
+def newest(history: History, pinned: Pinned) -> Split:
     """Each visitor as of the first behaviour held out; what others did is known up to the end. It is no honest figure
     of what serving will reach, but orders the ways of fitting."""
     e = history.events
@@ -55,7 +55,7 @@ def newest(history: History, pinned: Pinned, share: float = NEWEST) -> Split:
     first = np.concatenate([[0], np.cumsum(count)[:-1]])
     place = np.empty(len(e), np.int64)
     place[order] = np.arange(len(e)) - first[e.users[order]]
-    later = place >= np.ceil((1.0 - share) * count[e.users])
+    later = place >= np.ceil((1.0 - NEWEST) * count[e.users])
     before, after = history.part(~later), history.part(later)
     b, end = before.events, int(e.at[-1]) + 1
     begins = np.full(e.n_users, end, np.int64)

@@ -3,7 +3,6 @@ it (Yang et al., "Mixed negative sampling for learning two-tower neural networks
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -41,17 +40,16 @@ class How:
 
 @dataclass(frozen=True)
 class Examples:
-    """For each taken item (rows int32 [e]) the places in the history of what its visitor took before: int64
-    [e, recent], -1 where there is none; `say` float32 alike, how much each still said then."""
+    """For each taken item (rows int32 [e]) the rows of what its visitor took before, the newest first: int32
+    [e, recent], 0 where there are fewer; `say` float32 alike, how much each still said then, 0 where there is none."""
 
     rows: Rows
     before: Rows
     say: NDArray[np.float32]
 
 
-def fit(
-    history: Interactions, now: int, pinned: Pinned, how: How = How(), tell: Callable[[str], None] = lambda line: None
-) -> TwoTower:
+def fit(history: Interactions, now: int, pinned: Pinned, how: How = How()) -> TwoTower:
+    """As of `now` (ms). Without at least two examples nothing is learned, and the towers find nothing."""
     import torch
 
     torch.set_num_threads(1)
@@ -62,15 +60,13 @@ def fit(
     optimizer = torch.optim.AdamW(towers.parameters(), how.learning_rate, weight_decay=how.weight_decay)
     taken = np.bincount(found.rows, minlength=history.n_rows)
     often = torch.from_numpy(np.log(np.maximum(taken, 1) / max(1, len(found.rows))).astype(np.float32))
-    for epoch in range(how.epochs if len(found.rows) > 1 else 0):
-        total, order = 0.0, drawn.permutation(len(found.rows))
+    for _ in range(how.epochs if len(found.rows) > 1 else 0):
+        order = drawn.permutation(len(found.rows))
         for part in np.array_split(order, -(-len(order) // how.batch)):
             loss = towers.loss(found, part, often, drawn)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            total += float(loss.detach()) * len(part)
-        tell(f"epoch {epoch + 1}/{how.epochs}: loss {total / len(order):.4f}")
     return towers.served(len(found.rows) > 1)
 
 

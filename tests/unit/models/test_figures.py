@@ -67,7 +67,7 @@ def test_an_interval_covers_the_truth_as_often_as_it_says() -> None:
     drawn = np.random.default_rng(1)
     inside = 0
     for k in range(200):
-        low, high = interval(mean(drawn.normal(0.3, 1.0, 60)), 60, seed=k, times=200)
+        low, high = interval(mean(drawn.normal(0.3, 1.0, 60)), 60, seed=k)
         inside += low <= 0.3 <= high
     assert 0.89 <= inside / 200 <= 0.99
 

@@ -11,6 +11,7 @@ from ray_app.errors import BrokenArtifact
 from ray_app.features.view import NAMES, Moment
 from ray_app.models.base import Ranker
 from ray_app.models.listwise import Listwise
+from ray_app.models.ranker import load
 from ray_app.recommend.recall import Candidates
 from ray_app.registry.watch import Models
 from ray_app.training import contest
@@ -19,7 +20,7 @@ from ray_app.training.judge import Slice, earns_attention, judge
 from ray_app.training.listwise import Network
 from ray_app.training.multitask import Design
 from ray_app.training.past import Example, Past
-from ray_app.training.rankers import Designs, Parts, fit, parts, reloaded
+from ray_app.training.rankers import Designs, Parts, fit, parts
 from ray_app.training.trees import Forest
 from ray_app.types import Visitor
 from tests.unit.make import item, moment, shelf
@@ -131,7 +132,7 @@ def test_a_ranker_of_another_view_is_refused(by_history: Parts) -> None:
     ranker = fit("listwise", by_history, "v", DESIGNS, lambda line: None)
     assert isinstance(ranker, Listwise)
     with pytest.raises(BrokenArtifact, match="Train again"):
-        reloaded(ranker, NAMES[:-1])
+        load("v", ranker.kind, NAMES[:-1], NAMES, ranker.arrays())
 
 
 def test_without_anything_taken_every_learner_says_so() -> None:
