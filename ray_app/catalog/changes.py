@@ -27,6 +27,7 @@ class Change:
 
 
 def key(prefix: str, tenant: str) -> str:
+    """Of the tenant's stream."""
     return f"{prefix}:changes:{tenant}"
 
 
@@ -42,6 +43,7 @@ def encode(change: Change) -> dict[str, bytes]:
 
 
 def decode(fields: Mapping[bytes, bytes]) -> Change:
+    """What `encode` wrote, as Redis gives it back."""
     item_id, row, version, space = orjson.loads(fields[b"head"])
     raw = fields.get(b"vector")
     vector = None if raw is None else np.frombuffer(raw, np.float32)

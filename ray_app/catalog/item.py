@@ -94,6 +94,7 @@ def _status(value: object) -> str:
 
 
 def parse_attributes(value: object) -> Mapping[str, Any]:
+    """Any JSON object of at most MOST_ATTRIBUTES bytes; {} for None. Raises InvalidField."""
     if value is None:
         return {}
     if not isinstance(value, Mapping) or not all(isinstance(k, str) for k in value):

@@ -44,6 +44,7 @@ class Rule:
     window: int = 0
 
     def holds(self, scenario: str, now: int) -> bool:
+        """Whether it is in force there at `now` (ms)."""
         here = not self.scenarios or scenario in self.scenarios
         return here and self.since <= now and (not self.until or now < self.until)
 
@@ -91,6 +92,7 @@ class Rules:
         return held[1]
 
     async def put(self, tenant: str, rule: Rule) -> None:
+        """In the place of one with the same id. Raises Unavailable."""
         await self._write(tenant, Document(rule.id, self._clock.now(), rule.public()))
 
     async def delete(self, tenant: str, id: str) -> None:

@@ -125,6 +125,7 @@ class Scenarios:
         return list((await self._all(tenant)).values())
 
     async def put(self, tenant: str, scenario: Scenario) -> None:
+        """In the place of one with the same id, also of a built-in one. Raises Unavailable."""
         body = scenario.public()
         (outcome,) = await self._documents.upsert(tenant, KIND, [Document(scenario.id, self._clock.now(), body)])
         if outcome is Outcome.STALE:

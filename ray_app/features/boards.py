@@ -120,6 +120,7 @@ class Boards:
         self._boards: dict[str, Board] = {}
 
     def of(self, tenant: str, n: int) -> Board:
+        """The last board, as wide as a shelf of n rows; without any sum before the first `refresh`."""
         board = self._boards.get(tenant) or NONE
         found = board.covering(n)
         if n > board.windows.shape[1]:  # a request that pinned fewer rows takes none from the others

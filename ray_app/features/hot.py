@@ -11,12 +11,14 @@ from types import MappingProxyType
 
 from ray_app import config
 
-WEIGHTS: Mapping[str, int] = MappingProxyType({str(t): w for t, w in config.WEIGHTS.items()})  # profiles and training
+# Of profiles and training; the hot sums have those of setting features.hot_weights.
+WEIGHTS: Mapping[str, int] = MappingProxyType({str(t): w for t, w in config.WEIGHTS.items()})
 ALL = "-"  # the sum over all scenarios
 MOST_TOUCHED = 10_000  # entries of the feed: a reader that fell further behind reads every bucket again
 
 
 def key(prefix: str, tenant: str, scenario: str, bucket: int) -> str:
+    """The hash {item: sum of weights} of one bucket, the number of its span since 1970."""
     return f"{prefix}:hot:{tenant}:{scenario}:{bucket}"
 
 

@@ -34,6 +34,7 @@ class Covisit(Neighbours):
 
     @classmethod
     def fit(cls, history: Interactions, now: int, how: Fit = Fit()) -> Self:
+        """As of `now` (ms)."""
         return cls(*nearest(product(history, now, how), how.neighbours))
 
 

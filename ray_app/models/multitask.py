@@ -34,6 +34,7 @@ def item_buckets(rows: NDArray[Any], buckets: int) -> NDArray[np.int64]:
 
 
 def visitor_bucket(name: str, buckets: int) -> int:
+    """1 .. buckets - 1; 0 is the visitor whom nobody knows."""
     return 1 + zlib.crc32(name.encode()) % (buckets - 1) if name else 0
 
 
@@ -41,9 +42,7 @@ class MultiTask:
     """`arrays`: centre, spread [f]; gaps int32 [g]: features that were missing at times; weight0, bias0 ... of the
     trunk; head [trunk + f + g, tasks], head_bias, learned (1 for each learned task), watch_unit (s), calibration,
     convert_calibration; and maybe items [buckets, d], item_known, users, user_known; query, key [d, d], fade, nothing,
-    taste [2]."""
-
-    kind = "multitask"
+    taste [2]. `kind` follows from which of them there are."""
 
     def __init__(self, version: str, arrays: Arrays) -> None:
         self.version = version

@@ -23,9 +23,8 @@ class Popularity:
     kind = "popularity"
 
     def __init__(self, version: str, names: Sequence[str], calibration: Scores = PLAIN) -> None:
-        self.version, self.names = version, tuple(names)
-        self._merged, self._week = self.names.index(MERGED), self.names.index(WEEK)
-        self.calibration = calibration
+        self.version, self.calibration = version, calibration
+        self._merged, self._week = names.index(MERGED), names.index(WEEK)
 
     def lifted(self, scene: Scene) -> Scores:
         """float32 [n]: the merged score as its feature is scaled, lifted."""

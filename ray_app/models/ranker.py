@@ -32,7 +32,9 @@ def load(version: str, kind: str, names: Sequence[str], wanted: Sequence[str], a
             version=version,
         )
     if kind not in KINDS:
-        raise BrokenArtifact(f"ranker {version} is of kind {kind!r}; known: {', '.join(KINDS)}", version=version)
+        raise BrokenArtifact(
+            f"ranker {version} is of kind {kind!r}; known: {', '.join(KINDS)}. Train again", version=version
+        )
     ranker = KINDS[kind](version, names, arrays)
     check(ranker, len(names))
     return ranker
@@ -48,4 +50,6 @@ def check(ranker: Ranker, features: int) -> None:
         for value in (0.0, np.nan):
             found = ranker.predict(Scene(np.full((2, features), value, np.float32), rows, visitor))
             if found.shape != (2, len(TASKS)) or not np.isfinite(found).all():
-                raise BrokenArtifact(f"ranker {ranker.version} predicts {found.tolist()}; numbers are needed")
+                raise BrokenArtifact(
+                    f"ranker {ranker.version} predicts {found.tolist()}; numbers are needed. Train again"
+                )

@@ -38,4 +38,5 @@ def pick(rows: NDArray[Any], found: NDArray[Any], n: int) -> tuple[Rows, Scores]
 
 
 def none(channel: str) -> Scored:
+    """A channel that found nothing."""
     return Scored(channel, np.zeros(0, np.int32), np.zeros(0, np.float32))

@@ -66,9 +66,9 @@ class Trees:
         try:
             boosters = {t: Booster(model_str=_text(found[f"{t}.txt"])) for t in TASKS if f"{t}.txt" in found}
         except (LightGBMError, UnicodeDecodeError) as e:
-            raise BrokenArtifact(f"ranker {version}: LightGBM does not read it: {e}") from None
+            raise BrokenArtifact(f"ranker {version}: LightGBM does not read it: {e}. Train again") from None
         if not all(b.num_feature() == len(names) for b in boosters.values()):
-            raise BrokenArtifact(f"ranker {version}: its trees are not of {len(names)} features")
+            raise BrokenArtifact(f"ranker {version}: its trees are not of {len(names)} features. Train again")
         return cls(version, boosters, arrays["calibration"])
 
 

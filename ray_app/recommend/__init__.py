@@ -67,6 +67,8 @@ class Decision:
 
 
 class Recommender:
+    """Answers requests of every tenant, and counts those in hand: load takes candidates before it takes answers."""
+
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._open = 0

@@ -21,6 +21,7 @@ class Budget:
         self.versions: dict[str, str] = {}
 
     def left_s(self) -> float:
+        """Seconds, 0 when the time is over."""
         return max(0.0, self._ends - self._clock.monotonic())
 
     def left(self, channel: str) -> bool:
@@ -32,6 +33,7 @@ class Budget:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
+        """Notes in `stages` how long its body took."""
         began = self._clock.monotonic()
         try:
             yield

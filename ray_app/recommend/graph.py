@@ -48,6 +48,8 @@ class RecallAsk:
 
 @dataclass(frozen=True, slots=True)
 class Recalled:
+    """What was found, and which channels were left out."""
+
     candidates: Candidates
     degraded: tuple[Degraded, ...] = ()
 
@@ -71,6 +73,8 @@ class RankAnswer:
 
 @dataclass(frozen=True, slots=True)
 class RerankAsk:
+    """rows int32 [m] of the candidates that are not pinned, with their scores float32 [m], in any order."""
+
     tenant: str
     rows: Rows
     scores: Scores

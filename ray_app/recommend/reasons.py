@@ -63,6 +63,7 @@ class Reasons:
         }
 
     def of(self, row: int, channel: str) -> Reason:
+        """Why the channel, the first of those that found the row, brought it."""
         if channel in PLAIN:
             return PLAIN[channel]
         if channel == "hot_category":

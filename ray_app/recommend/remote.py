@@ -25,6 +25,7 @@ class Breaker:
     _opened_at: float = 0.0
 
     def allows(self) -> bool:
+        """Whether a call may be made now; `succeeded` or `failed` is to tell how it ended."""
         if self._failed < self.failures:
             return True
         if self.clock.monotonic() - self._opened_at < self.rest_s:

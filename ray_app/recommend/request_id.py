@@ -21,6 +21,8 @@ class Shown:
 
 
 class RequestIds:
+    """Makes and reads ids; `secret` is the same in every process."""
+
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
 

@@ -92,12 +92,14 @@ class Registry:
         return await self._retire(tenant, version.name, version.id) or version
 
     async def get(self, tenant: str, name: str, id: str) -> Version:
+        """Raises NotFound."""
         found = await self._documents.get(tenant, VERSIONS, f"{name}/{id}")
         if found is None:
             raise NotFound(f"tenant {tenant!r} has no version {id!r} of {name!r}", field="version", value=id)
         return from_body(found.body)
 
     async def live(self, tenant: str, name: str) -> Version | None:
+        """None where no version serves."""
         found = (await self.pointer(tenant, name)).live
         return await self.get(tenant, name, found) if found else None
 

@@ -11,6 +11,8 @@ from ray_app.errors import InvalidField
 
 
 class Status(Enum):
+    """`shadow`: scores beside the live one and chooses nothing. MOVES says what may become what."""
+
     STAGED = "staged"
     SHADOW = "shadow"
     LIVE = "live"

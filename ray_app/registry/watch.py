@@ -49,6 +49,7 @@ class Models:
     shadow: Ranker | None = None
 
     def space(self) -> Space | None:
+        """The live embedder's; None before there is one."""
         return space_of(self.embedder, self.base)
 
 
@@ -63,12 +64,14 @@ class Live:
         self._looked_at: dict[str, float] = {}
 
     def of(self, tenant: str) -> Models:
+        """As last loaded; nothing before the first `refresh`. From now on `follow` looks after this tenant too."""
         return self._held.get(tenant) or self._held.setdefault(tenant, Models())
 
     def tenants(self) -> list[str]:
         return list(self._held)
 
     async def refresh(self, tenant: str) -> Models:
+        """Raises Unavailable; what a replica cannot serve is logged, and what was live goes on."""
         models, wanted = self.of(tenant), await self._wanted(tenant)
         for name in sorted(set(models.versions) - set(wanted)):
             models = self._held[tenant] = _without(models, name)

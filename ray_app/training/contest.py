@@ -17,6 +17,8 @@ NEURAL = ("attention", "multitask")
 
 @dataclass(frozen=True)
 class Entry:
+    """A fitted ranker with its figures on the slice that judges; `figure`: the one that decides."""
+
     ranker: Ranker
     metrics: Mapping[str, float]
 

@@ -31,9 +31,11 @@ class History:
     watched_s: Scores
 
     def before(self, at: int) -> History:
+        """What happened before `at` (ms)."""
         return self.part(slice(0, int(np.searchsorted(self.events.at, at))))
 
     def between(self, at: int, until: int) -> History:
+        """What happened in [at, until), in ms."""
         first, last = np.searchsorted(self.events.at, [at, until])
         return self.part(slice(int(first), int(last)))
 

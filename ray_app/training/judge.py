@@ -46,6 +46,7 @@ class Slice:
 
     @cached_property
     def wanted(self) -> list[set[str]]:
+        """By example the rows that its visitor took later, as the ids that the evaluator takes."""
         return [{str(r) for r in self.state.wanted[e.user]} for e in self.examples]
 
     @property

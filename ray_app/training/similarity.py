@@ -58,5 +58,6 @@ def made(run: Run, name: str, variant: str, tell: Tell, sharing: Sharing) -> Rec
 
 
 def make_part(given: Arrays, first: int, last: int) -> Arrays:
+    """The neighbours of rows first .. last - 1, of the input that `begin` wrote."""
     found, weights = nearest(Product.load(given), int(given["k"][0]), first, last)
     return {"neighbours": found, "weights": weights}

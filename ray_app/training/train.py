@@ -58,6 +58,7 @@ class Plan:
 
 
 async def train(stores: Stores, tenant: str, tell: Tell, plan: Plan = Plan()) -> Report:
+    """Fit the rankers for scenario `home` and release the best as the plan says, or say why not."""
     live = Live(stores.registry)
     origin = await origin_of(stores, tenant)
     pinned = await catalogue(stores, live, tenant)

@@ -15,6 +15,8 @@ LEAST_POSITIVES = 20
 
 @dataclass(frozen=True, slots=True)
 class Forest:
+    """Of each task: `rounds` trees with at most so many `leaves`, none of which has fewer examples than said."""
+
     rounds: int = 150
     leaves: int = 15
     least_in_leaf: int = 100
