@@ -10,11 +10,15 @@ import numpy as np
 import pytest
 
 from ray_app.features.view import NAMES
+from ray_app.models.base import Scene
 from ray_app.models.listwise import Listwise
+from ray_app.recommend.graph import RankAsk
 from ray_app.registry.watch import RANKER, SHADOW
+from ray_app.wiring import open_stage
 from tests.story.conftest import House
 from tests.story.shop import Answer, Shop, within
 from tests.story.test_operators import operator
+from tests.unit.make import visitor
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 __all__ = ["operator"]
@@ -80,6 +84,26 @@ async def test_a_shadow_is_compared_on_real_answers_then_goes_live_and_back(
         back = await operator.post(f"/api/v1/models/{RANKER}/rollback", json=ask)
     assert (back.json()["id"], back.json()["status"]) == (live, "live")
     await within(10, lambda: serving(shop, {RANKER: live}))
+
+
+@pytest.mark.long
+async def test_the_stages_of_a_graph_load_what_they_work_with(shop: Shop) -> None:
+    live, registry = await shop.world.registry.live_ids(shop.tenant), shop.world.registry
+    shadow = await registry.get(shop.tenant, RANKER, await reversed_ranker(shop))
+    await registry.shadow(shop.tenant, shadow)
+    scene = Scene(np.zeros((2, len(NAMES)), np.float32), np.arange(2, dtype=np.int32), visitor())
+    server, close_server = await open_stage(shop.world.settings, models_alone=True)
+    station, close_station = await open_stage(shop.world.settings)
+    try:
+        (answer,) = await server.rank([RankAsk(shop.tenant, scene, "click")])
+        assert answer.version == live[RANKER]
+        assert server.live.of(shop.tenant).versions == {RANKER: live[RANKER]}
+        others = {name: id for name, id in live.items() if name != RANKER}
+        assert station.models(shop.tenant).versions == others
+    finally:
+        await close_server()
+        await close_station()
+        await registry.retire(shop.tenant, shadow)
 
 
 async def test_an_operator_sees_lineage_and_whether_files_are_whole(shop: Shop, operator: httpx.AsyncClient) -> None:
