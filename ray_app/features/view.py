@@ -27,6 +27,7 @@ NAMES = (
 )  # fmt: skip
 PLACE = 10.0  # a channel's place p becomes PLACE / (PLACE + p), 0 where the channel did not find the item
 MEMORY_S = 60 * 86400.0
+TASTE_S = 400 * 86400.0  # half-life of what the text of an item says of its taker: longer than of what comes next
 MOST_LIKENESS = 32  # of the newest items with which a candidate's text is compared
 
 

@@ -10,25 +10,31 @@ from types import MappingProxyType
 import numpy as np
 
 from ray_app.catalog.scenario import Scenario
-from ray_app.features.view import MEMORY_S, Moment
-from ray_app.models.top import first, none, top
+from ray_app.features.view import MEMORY_S, TASTE_S, Moment
+from ray_app.models.top import first, none, pick, top
 from ray_app.registry.watch import RECALLERS
 from ray_app.types import DAY_MS, Mask, Scored, Visitor
 
 Find = Callable[[Visitor, int, Mask, Moment], Scored]
 LISTED = "listed"
 MOST_SIMILAR = 5  # of the newest items whose neighbours are looked for
+WIDER = 2  # of how many as are wanted content looks closer at the texts
 
 
 def content(visitor: Visitor, n: int, allowed: Mask, moment: Moment) -> Scored:
-    """Nearest to the visitor's mean text vector, lifted by the root of the last fortnight's sum."""
+    """Alike by text to the recent items: the root of the mean square cosine to each, so that what is close to some of
+    them stands above what is half alike to all, lifted by the root of the last fortnight's sum. Of the WIDER * n items
+    nearest to the mean of their vectors, which one product finds."""
     vectors, recent = moment.pinned.vectors, visitor.recent
     if not vectors.size or not len(recent):
         return none("content")
-    like = vectors.scores(visitor.interest(MEMORY_S) @ vectors.take(recent))
-    lifted = np.maximum(like, 0.0) * moment.board.lift
+    say, newest = visitor.interest(TASTE_S), vectors.take(recent)
+    lifted = np.maximum(vectors.scores(say @ newest), 0.0) * moment.board.lift
     lifted[recent[:1] if visitor.context is not None else recent[:0]] = 0.0
-    return Scored("content", *top(lifted, n, allowed))
+    near, _ = top(lifted, WIDER * n, allowed)
+    close = np.maximum(vectors.take(near) @ newest.T, 0.0)
+    like = np.sqrt(np.square(close) @ say / say.sum()) * moment.board.lift[near]
+    return Scored("content", *pick(near, like, n))
 
 
 def hot(visitor: Visitor, n: int, allowed: Mask, moment: Moment) -> Scored:

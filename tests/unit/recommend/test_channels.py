@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from ray_app.catalog.scenario import HOME, Channel
 from ray_app.clock import FixedClock
 from ray_app.recommend.budget import Budget
-from ray_app.recommend.channels import similar, tags
+from ray_app.recommend.channels import content, similar, tags
 from ray_app.recommend.recall import recall
 from tests.unit.make import change, item, moment, shelf, visitor
 
@@ -42,6 +43,18 @@ def test_two_tastes_are_each_met_by_themselves() -> None:
     found = similar(visitor([0, 1]), 3, everything(5), state)
     assert set(found.rows[:2].tolist()) == {2, 3}
     assert found.rows[2] == 4
+
+
+def test_content_puts_what_is_close_to_one_taste_above_what_is_half_alike_to_all() -> None:
+    """Of three tastes at right angles, row 3 is beside one; row 4 is nearer to their mean."""
+    near_one, near_all = [0.98, 0, 0, 0.199], [0.55, 0.55, 0.55, 0.304]
+    vectors = np.array([*np.eye(4)[:3], near_one, near_all], np.float32)
+    state = moment(shelf([item(f"i{k}") for k in range(5)], vectors).pin())
+    fresh = np.array([False, False, False, True, True])
+    found = content(visitor([0, 1, 2]), 2, fresh, state)
+    assert found.rows.tolist() == [3, 4]
+    assert content(visitor([0, 1, 2]), 1, fresh, state).rows.tolist() == [3]
+    assert found.scores == pytest.approx(np.sqrt(np.square(vectors[3:, :3]).sum(axis=1) / 3), abs=1e-2)
 
 
 def test_the_operators_list_comes_from_the_scenario_in_its_order() -> None:
