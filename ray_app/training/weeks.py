@@ -16,7 +16,7 @@ from ray_app.training.past import FEATURES, examples, past
 from ray_app.training.report import Tell
 from ray_app.types import DAY_MS
 
-SLICES = 5
+SLICES = 10
 LEAST_USERS = 20  # with something taken, in each slice
 
 
