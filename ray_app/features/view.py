@@ -23,11 +23,12 @@ NAMES = (
     *(f"hot_{d}d" for d in DAYS),
     *(f"trend_{a}d_{b}d" for a, b in pairwise(DAYS)),
     "age", "price", "price_above_usual", "price_from_usual",
-    "likeness", "category_share", "history",
+    "likeness", "likeness_all", "likeness_last", "category_share", "popularity_above", "history", "away",
 )  # fmt: skip
 PLACE = 10.0  # a channel's place p becomes PLACE / (PLACE + p), 0 where the channel did not find the item
-MEMORY_S = 60 * 86400.0
-TASTE_S = 400 * 86400.0  # half-life of what the text of an item says of its taker: longer than of what comes next
+DAY_S = 86_400.0
+MEMORY_S = 60 * DAY_S
+TASTE_S = 400 * DAY_S  # half-life of what the text of an item says of its taker: longer than of what comes next
 MOST_LIKENESS = 32  # of the newest items with which a candidate's text is compared
 
 
@@ -46,8 +47,9 @@ def view(visitor: Visitor, rows: Rows, found: Mapping[str, Scored], merged: Scor
     for name in SCORED:
         columns += _score(found.get(name), rows, moment.pinned.n)
     columns += [100.0 * merged, *moment.board.popularity[rows].T, *_item(visitor, rows, moment)]
-    columns += _kinship(visitor, rows, moment.pinned)
-    columns.append(np.full(len(rows), np.log1p(len(visitor.seen)), np.float32))
+    columns += [*_kinship(visitor, rows, moment.pinned), _popularity_above(visitor, rows, moment)]
+    away = max(float(visitor.ages_s[0]) / DAY_S, 0.0) if len(visitor.recent) else 0.0
+    columns += [np.full(len(rows), np.log1p(said), np.float32) for said in (len(visitor.seen), away)]
     whole = np.empty((len(rows), len(columns)), np.float32)
     for k, column in enumerate(columns):
         whole[:, k] = column
@@ -81,12 +83,28 @@ def _item(visitor: Visitor, rows: Rows, moment: Moment) -> list[Scores]:
 
 
 def _kinship(visitor: Visitor, rows: Rows, pinned: Pinned) -> list[Scores]:
-    """How near the text is to the nearest of the newest items, and how much of the interest its category has."""
+    """How near the text is to the nearest of the newest items, in the mean square to all recent ones, and to the
+    nearest of the last visit; and how much of the interest its category has."""
     if not len(visitor.recent):
-        return [np.zeros(len(rows), np.float32)] * 2
-    likeness = np.zeros(len(rows), np.float32)
+        return [np.zeros(len(rows), np.float32)] * 4
+    alike = [np.zeros(len(rows), np.float32)] * 3
     if pinned.vectors.size:
-        newest = pinned.vectors.take(visitor.recent[:MOST_LIKENESS])
-        likeness = (pinned.vectors.take(rows) @ newest.T).max(axis=1)
+        near = np.maximum(pinned.vectors.take(rows) @ pinned.vectors.take(visitor.recent).T, 0.0)
+        say = visitor.interest(TASTE_S)
+        alike = [near[:, :MOST_LIKENESS].max(axis=1), np.sqrt(np.square(near) @ say / say.sum()),
+                 near[:, : _last_visit(visitor)].max(axis=1)]  # fmt: skip
     share = np.bincount(pinned.category[visitor.recent], visitor.interest(MEMORY_S), minlength=len(pinned.categories))
-    return [likeness, (share / max(float(share.sum()), 1e-9))[pinned.category[rows]].astype(np.float32)]
+    return [*alike, (share / max(float(share.sum()), 1e-9))[pinned.category[rows]].astype(np.float32)]
+
+
+def _popularity_above(visitor: Visitor, rows: Rows, moment: Moment) -> Scores:
+    """How much more was taken of it in the longest window than of what the visitor takes, in logarithms."""
+    if not len(visitor.recent):
+        return np.zeros(len(rows), np.float32)
+    taken, say = moment.board.popularity[:, len(DAYS) - 1], visitor.interest(TASTE_S)
+    return np.asarray(taken[rows] - taken[visitor.recent] @ say / say.sum(), np.float32)
+
+
+def _last_visit(visitor: Visitor) -> int:
+    """How many of the recent items are of the last day on which there was one."""
+    return int(np.searchsorted(visitor.ages_s, visitor.ages_s[0] + DAY_S, side="right"))

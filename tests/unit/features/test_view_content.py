@@ -49,7 +49,8 @@ def test_names_are_a_contract_with_every_trained_ranker() -> None:
         "two_tower_score", "two_tower_share", "covisit_score", "covisit_share", "merged",
         "hot_1d", "hot_3d", "hot_7d", "hot_14d", "hot_30d",
         "trend_1d_3d", "trend_3d_7d", "trend_7d_14d", "trend_14d_30d",
-        "age", "price", "price_above_usual", "price_from_usual", "likeness", "category_share", "history",
+        "age", "price", "price_above_usual", "price_from_usual",
+        "likeness", "likeness_all", "likeness_last", "category_share", "popularity_above", "history", "away",
     )  # fmt: skip
 
 
@@ -102,6 +103,28 @@ def test_kinship_is_the_nearest_recent_text_and_the_category_s_share_of_interest
     assert seen["category_share"] == pytest.approx([0.5, 0.5, 0.5, 0.5], abs=1e-3)
     assert seen_by(visitor([1]), now, 0, 3)["category_share"] == pytest.approx([1, 0])
     assert seen_by(visitor([0], seen=[0, 1, 2]), now, 3)["history"] == pytest.approx([np.log(4)])
+
+
+def test_text_is_compared_with_all_recent_items_and_with_those_of_the_last_visit(now: Moment) -> None:
+    who = visitor([0, 2], ages_s=np.float32([0, 2 * 86_400]))
+    seen = seen_by(who, now, 0, 1, 2, 3)
+    assert seen["likeness_last"] == pytest.approx([1.0, 0.6, 0.0, 0.0])
+    faded = 2 ** (-2 / 400)
+    mean = [np.sqrt(x / (1 + faded)) for x in (1.0, 0.36 + faded * 0.64, faded, 0.0)]
+    assert seen["likeness_all"] == pytest.approx(mean)
+
+
+def test_what_is_taken_more_than_the_visitor_s_own_stands_out(now: Moment) -> None:
+    seen = seen_by(visitor([0, 1]), now, 0, 1, 2)
+    taken = np.log1p([0.0, 4.0, 1.0])
+    assert seen["popularity_above"] == pytest.approx((taken - taken[:2].mean()).tolist(), abs=1e-4)
+    assert seen_by(visitor(), now, 1)["popularity_above"] == [0]
+
+
+def test_days_away_count_from_the_newest_item(now: Moment) -> None:
+    who = visitor([0, 1], ages_s=np.float32([3.5 * 86_400, 9 * 86_400]))
+    assert seen_by(who, now, 3)["away"] == pytest.approx([np.log1p(3.5)])
+    assert seen_by(visitor(), now, 3)["away"] == [0]
 
 
 def test_candidates_do_not_change_each_other_s_view(now: Moment) -> None:
