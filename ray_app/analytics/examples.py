@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ray_app.types import DAY_S
+
 if TYPE_CHECKING:
     from ray_app.stores.olap import Olap
 
 NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
-DAY_S = 86_400
 
 
 @dataclass(frozen=True, slots=True)

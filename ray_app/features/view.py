@@ -10,7 +10,7 @@ import numpy as np
 
 from ray_app.catalog.pinned import Pinned
 from ray_app.features.boards import DAYS, Board
-from ray_app.types import DAY_MS, Matrix, Rows, Scored, Scores, Visitor
+from ray_app.types import DAY_MS, DAY_S, Matrix, Rows, Scored, Scores, Visitor
 
 CHANNELS = (
     "item_cf", "content", "hot", "hot_category", "new", "factors", "two_tower", "covisit", "similar", "tags",
@@ -26,7 +26,6 @@ NAMES = (
     "likeness", "likeness_all", "likeness_last", "category_share", "popularity_above", "history", "away",
 )  # fmt: skip
 PLACE = 10.0  # a channel's place p becomes PLACE / (PLACE + p), 0 where the channel did not find the item
-DAY_S = 86_400.0
 MEMORY_S = 60 * DAY_S
 TASTE_S = 400 * DAY_S  # half-life of what the text of an item says of its taker: longer than of what comes next
 MOST_LIKENESS = 32  # of the newest items with which a candidate's text is compared

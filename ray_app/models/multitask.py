@@ -19,11 +19,10 @@ from numpy.typing import NDArray
 from ray_app.catalog.expression import TASKS
 from ray_app.models.base import Arrays, Scene
 from ray_app.models.calibration import calibrated
-from ray_app.types import Matrix, Scores, Visitor
+from ray_app.types import DAY_S, Matrix, Scores, Visitor
 
 MOST_RECENT = 50  # items of the visitor to which attention is paid, the newest
 MOST_LOG_WATCH = 14.0  # of the unit: what one odd request may say of watch time
-DAY_S = 86_400.0
 
 
 def item_buckets(rows: NDArray[Any], buckets: int) -> NDArray[np.int64]:

@@ -10,6 +10,7 @@ from ray_app.errors import InvalidField
 from ray_app.registry.registry import Registry
 from ray_app.registry.version import Status, Version, to_body
 from ray_app.registry.watch import RANKER
+from ray_app.types import DAY_MS
 
 if TYPE_CHECKING:
     from ray_app.clock import Clock
@@ -56,7 +57,7 @@ class Models:
     async def compare(self, tenant: str, days: int) -> list[dict[str, Any]]:
         """The shadows of the last days beside what was live; see analytics/examples.sql."""
         now = self._clock.now()
-        return await examples.shadow(self._olap, examples.Asked(tenant, now - days * examples.DAY_S * 1000, now + 1))
+        return await examples.shadow(self._olap, examples.Asked(tenant, now - days * DAY_MS, now + 1))
 
 
 def public(v: Version) -> Mapping[str, Any]:

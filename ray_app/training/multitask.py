@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ray_app.models.calibration import PLAIN
-from ray_app.models.multitask import DAY_S, MOST_LOG_WATCH, item_buckets, visitor_bucket
+from ray_app.models.multitask import MOST_LOG_WATCH, item_buckets, visitor_bucket
 from ray_app.training.groups import Groups, unpacked
+from ray_app.types import DAY_S
 
 if TYPE_CHECKING:
     from torch import Tensor
