@@ -25,7 +25,12 @@ from tests.services.milvus import MilvusServer
 from tests.services.mongo import MongoServer
 from tests.services.s3 import S3Server
 
-settings.register_profile("lemo", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # of a busy machine
+settings.register_profile(
+    "lemo",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],  # which a busy machine is
+    derandomize=bool(os.environ.get("CI")),
+)
 settings.load_profile("lemo")
 
 
