@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec import structs
 
 from bench import shop
 from ray_app.access.keys import Keys
@@ -120,7 +121,7 @@ async def fill(world: World, tenant: str, template: Template) -> list[Appended]:
     for name, (model, about) in models.items():
         version = await world.registry.register(tenant, name, model.arrays(), {}, about, len(bodies))
         await world.registry.promote(tenant, version)
-    entries = [behavior_entry(replace(b, tenant=tenant)) for b in template.behaviors]
+    entries = [behavior_entry(structs.replace(b, tenant=tenant)) for b in template.behaviors]
     return await world.log.append(world.settings.events.behavior_topic, entries)
 
 
