@@ -29,6 +29,7 @@ from tests.unit.make import NOW, TENANT
 from tests.unit.training.test_gate import Told, World, columns, listwise, quiet, world
 
 __all__ = ["world"]
+pytestmark = pytest.mark.long
 CUT = NOW - 14 * DAY_MS  # about where the slice begins
 LEARNING = listwise(3, 2e-2)
 

@@ -45,6 +45,7 @@ from tests.unit.make import DAY_MS, NOW, TENANT, item, shelf, visitor
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
+pytestmark = pytest.mark.long
 ITEMS, USERS, DAYS = 80, 60, 70
 WORDS = ("red", "green", "blue", "tea", "cup", "pot", "bowl", "spoon")
 
