@@ -62,7 +62,8 @@ group.min.session.timeout.ms=1000
 class KafkaBroker(Child):
     """On three free ports, with its data in `folder`. `url` needs no login and may do everything, as may user `lemo` at
     `secure_url`; user `guest` may do nothing. Topics that are asked for come into being by themselves, with one
-    partition and the senders' time, as brokers do unless told otherwise. Nothing is lost by age: `forget` is its retention."""
+    partition and the senders' time, as brokers do unless told otherwise. Nothing is lost by age: `forget` is its
+    retention."""
 
     def __init__(self, folder: Path, version: str = VERSION) -> None:
         super().__init__(folder)
