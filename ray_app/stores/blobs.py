@@ -81,8 +81,7 @@ class Blobs:
     def names(self, path: str) -> list[str]:
         """Every file below `path`, relative to it, in order."""
         at = f"{self._root}/{path}"
-        found = self._do(lambda: self._call("find", at))
-        return sorted(f.removeprefix(f"{at}/") for f in found if not f.endswith(".part"))
+        return sorted(f.removeprefix(f"{at}/") for f in self._do(lambda: self._below(at)) if not f.endswith(".part"))
 
     def remove(self, path: str) -> None:
         """Everything below `path`, and this node's copy of it; nothing happens when nothing is there."""
@@ -110,7 +109,7 @@ class Blobs:
         """Made beside and renamed, so that no process ever finds a part of it."""
         part = copy.with_name(f"{copy.name}.{uuid.uuid4().hex}.part")
         try:
-            for file, about in self._call("find", at, detail=True).items():
+            for file, about in self._below(at).items():
                 target = part / file.removeprefix(f"{at}/")
                 target.parent.mkdir(parents=True, exist_ok=True)
                 self._call("get_file", file, str(target), bytes=int(about["size"] or 0))
@@ -121,6 +120,11 @@ class Blobs:
                 raise
         finally:
             shutil.rmtree(part, ignore_errors=True)
+
+    def _below(self, at: str) -> dict[str, Any]:
+        """What is known of each file below. s3fs names the folder itself when its first file comes while it looks."""
+        found = self._call("find", at, detail=True)
+        return {file: about for file, about in found.items() if file.startswith(f"{at}/")}
 
     def _folder_of_copies(self) -> Path:
         if self.copies is not None:
