@@ -5,7 +5,7 @@ READY := .venv/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: up down check check-parts check-whole lint test test-contracts test-others soak bench
+.PHONY: up down check check-parts check-whole lint test test-contracts test-crash test-others soak bench
 
 $(READY): pyproject.toml constraints.txt proto/build.py $(wildcard proto/lemo/v1/*.proto)
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12) and f"Python {sys.version.split()[0]} will not do; Lemo needs 3.11 or 3.12: make PYTHON=python3.11")'
@@ -38,14 +38,17 @@ check-whole: $(READY)
 	pytest tests/shape tests/story tests/crash -m "not peers and not long"
 
 test: check  ## what CI runs: also on real servers, which are downloaded once, and on a real cluster
-	@$(MAKE) --no-print-directory --output-sync=target --jobs test-contracts test-others
+	@$(MAKE) --no-print-directory --output-sync=target --jobs test-contracts test-crash test-others
 	pytest tests/ray
 
 test-contracts: $(READY)
 	pytest tests/contracts -m "peers or long"
 
+test-crash: $(READY)
+	pytest tests/crash -m "peers or long"
+
 test-others: $(READY)
-	pytest tests/unit tests/story tests/crash -m "peers or long"
+	pytest tests/unit tests/story -m "peers or long"
 
 soak: $(READY)  ## the crash and story suites at full size
 	SOAK=1 pytest tests/crash tests/story --timeout 3600
