@@ -1,4 +1,4 @@
-"""Text embedding: fit, embed every item, promote, then embed what was written meanwhile."""
+"""Text embedding: fit, embed every item, embed what was written meanwhile until nothing is, then promote."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 PAGE = 1000
 FINE, COARSE, MANY = 384, 128, 20_000  # up to so many items a request can afford to compare more numbers
 LEAST_KNOWN = 0.5  # of the items must get a vector
+PASSES = 5  # over what was written meanwhile, before the embedder goes live all the same
 
 
 async def embed(
@@ -47,13 +48,15 @@ async def embed(
         return Report(EMBEDDER, None, {"share_known": share}, f"less than {LEAST_KNOWN:.0%} of the items got a vector")
     arrays = {**(embedder.arrays() if isinstance(embedder, TextEmbedder) else {}), VECTORS: base}
     metrics = {"share_known": share}
+    done = {d.id: d.version for d in items}
+    await _follow(stores, tenant, embedder, done, tell)
     before = await stores.registry.live(tenant, EMBEDDER)
     about = {**kind, **origin, "space": embedder.version, "parameters": {"size": embedder.size}}
     report = await release(stores, tenant, Made(EMBEDDER, arrays, metrics, about, len(base)))
     if report.version is None:
         return report
-    meanwhile = await _catch_up(stores, tenant, embedder, {d.id: d.version for d in items})
-    tell(f"{meanwhile} items were written meanwhile")
+    last = await _catch_up(stores, tenant, embedder, done)  # a writer may have asked for the embedder just before
+    tell(f"{last} items were written while it went live")
     await stores.vectors.promote(tenant, embedder.version)
     retired = before.about.get("space") if before else None
     if retired and retired != embedder.version:  # a rollback has its vectors in its own files
@@ -84,12 +87,23 @@ async def _write(stores: Stores, tenant: str, embedder: Embedder, items: Sequenc
     return rows, vectors
 
 
+async def _follow(stores: Stores, tenant: str, embedder: Embedder, done: dict[str, int], tell: Tell) -> None:
+    """Passes over what was written meanwhile, until one finds nothing."""
+    for _ in range(PASSES):
+        late = await _catch_up(stores, tenant, embedder, done)
+        tell(f"{late} items were written meanwhile")
+        if not late:
+            return
+    tell(f"items are written faster than they are embedded: it goes live after {PASSES} passes, and one more follows")
+
+
 async def _catch_up(stores: Stores, tenant: str, embedder: Embedder, done: dict[str, int]) -> int:
-    """What changed since it was read; from now on the items flow and the shelves embed in the new space."""
+    """Embeds what is not `done` (version by id), and adds it there; says how many."""
     n = 0
     async for page in _pages(stores, tenant):
         late = [d for d in page if done.get(d.id) != d.version]
         if late:
             await _write(stores, tenant, embedder, late)
+            done |= {d.id: d.version for d in late}
             n += len(late)
     return n
