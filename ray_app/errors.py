@@ -35,6 +35,19 @@ def _text(value: object) -> str:
         return "a value that is nested too deeply"
 
 
+class OtherEpoch(LemoError):
+    """A version's rows no longer mean the items that they meant when it was made."""
+
+    status, code, reason = 409, "ABORTED", "OTHER_EPOCH"
+
+    def __init__(self, name: str, id: str, epoch: str, live: str) -> None:
+        super().__init__(
+            f"{name} {id} has the rows of epoch {epoch}; a compaction has numbered them anew since, and only "
+            f"versions of epoch {live} can serve. Make another: run the job that makes {name}",
+            field="version", value=id, allowed=f"a version of row epoch {live}",
+        )  # fmt: skip
+
+
 class InvalidBody(LemoError):
     """The body as a whole cannot be read."""
 

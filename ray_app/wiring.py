@@ -147,7 +147,8 @@ def background(w: World, names: Iterable[str]) -> Background:
     keys = Keys(w.documents, w.clock)
     live = Live(w.registry, names)
     prefix = w.settings.stores.redis_prefix
-    shelves = Shelves(w.documents, w.vectors, w.redis, prefix, lambda tenant: live.of(tenant).space())
+    of = (lambda tenant: live.of(tenant).space(), lambda tenant: live.of(tenant).epoch)
+    shelves = Shelves(w.documents, w.vectors, w.redis, prefix, *of)
     boards = Boards(w.redis, partial(w.prefixes.of, "hot"), w.settings.features)
     return Background(w.clock, keys, live, shelves, boards, w.prefixes)
 

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from ray_app.catalog.filter import FREE, Filter
 from ray_app.catalog.plane import Plane
+from ray_app.catalog.rows import FIRST
 from ray_app.types import Mask, Rows, Scores
 
 
 @dataclass(frozen=True)
 class Pinned:
     """Arrays have length n. `vectors` lie in the embedder's `space`. `tags` int32 [n, m]: codes of each item's first
-    tags, 0 where it has fewer.
+    tags, 0 where it has fewer. `epoch`: in which its rows mean these items.
 
     `ids`, `titles` and `bodies` may grow behind n while it is held; never read them past n.
     """
@@ -38,6 +39,7 @@ class Pinned:
     vectors: Plane
     space: str
     tags: NDArray[np.int32]
+    epoch: str = FIRST.id
     _masks: dict[Any, Mask] = field(default_factory=dict, repr=False)
 
     @cached_property

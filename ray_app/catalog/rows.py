@@ -1,12 +1,49 @@
-"""Rows: a tenant's number for an item, given once and never reused, also after a delete."""
+"""Rows: a tenant's number for an item, given once and never reused, also after a delete; and the row of a number."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ray_app.types import Rows
 
 if TYPE_CHECKING:
     from ray_app.stores.base import Document, Documents
+
+NONE: Rows = np.zeros(0, np.int32)
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """Numbers stand in documents, feeds and the vector store; arrays of a process have rows. `dense` int32 [m]: the row
+    of each number below m, ascending, -1 for one that no item has any more; from m on no row is left out."""
+
+    id: str = "0"
+    dense: Rows = field(default_factory=lambda: NONE)
+
+    @cached_property
+    def kept(self) -> int:
+        """Rows that the numbers below m have."""
+        return int((self.dense >= 0).sum())
+
+    def of(self, numbers: Rows) -> Rows:
+        """int32, as long: the row of each number, or -1."""
+        m = len(self.dense)
+        found: Rows = (numbers - (m - self.kept)).astype(np.int32)
+        early = numbers < m
+        found[early] = self.dense[numbers[early]]
+        return found
+
+    def size(self, number: int) -> int:
+        """How many rows there are when `number` is the next to be given; at least `m`."""
+        return number - len(self.dense) + self.kept
+
+
+FIRST = Epoch()  # before any compaction: numbers are rows
 
 
 async def assign(

@@ -12,6 +12,7 @@ from ray_app.catalog.changes import Change
 from ray_app.catalog.item import AVAILABLE
 from ray_app.catalog.pinned import Pinned
 from ray_app.catalog.plane import surface
+from ray_app.catalog.rows import FIRST, Epoch
 from ray_app.types import Matrix, Rows
 
 MOST_TAGS = 8  # of an item are matched
@@ -20,8 +21,8 @@ MOST_TAGS = 8  # of an item are matched
 class Shelf:
     """Arrays are replaced, never written, once a request may hold them; rows behind a pinned `n` may be filled in."""
 
-    def __init__(self, size: int = 0) -> None:
-        self._n = size
+    def __init__(self, size: int = 0, epoch: Epoch = FIRST) -> None:
+        self._n, self.epoch = size, epoch
         self._ids: list[str] = [""] * size
         self._titles: list[str] = [""] * size
         self._bodies: list[Mapping[str, Any] | None] = [None] * size
@@ -46,6 +47,7 @@ class Shelf:
                 n, self._ids, self._rows, self._titles, self._bodies, self._available[:n], self._category[:n],
                 tuple(self._categories.names), self._type[:n], tuple(self._types.names), self._price[:n],
                 self._published[:n], self._surface.at(n), self.space, self._tags[:n],
+                self.epoch.id,
             )  # fmt: skip
         return self._pinned
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from ray_app.cancel import cancel
 from ray_app.catalog import changes
 from ray_app.catalog.changes import Change
 from ray_app.catalog.plane import Space
+from ray_app.catalog.rows import FIRST, Epoch
 from ray_app.catalog.shelf import Shelf
 from ray_app.errors import LemoError
 from ray_app.events.schema import item_from_dict
@@ -28,7 +30,8 @@ POLL_S = 0.05  # between two looks at the feeds; an item's write is seen within 
 
 
 class Shelves:
-    """`space_of(tenant)` answers the live embedder's space, or None before the first embed job."""
+    """`space_of(tenant)` answers the live embedder's space, or None before the first embed job; `epoch_of(tenant)`
+    the live rows: when they change, a shelf in the new ones is loaded beside the old one, then takes its place."""
 
     def __init__(
         self,
@@ -37,9 +40,11 @@ class Shelves:
         redis: Redis,
         prefix: str,
         space_of: Callable[[str], Space | None],
+        epoch_of: Callable[[str], Epoch] = lambda tenant: FIRST,
     ) -> None:
         self._documents, self._vectors, self._redis, self._prefix = documents, vectors, redis, prefix
-        self._space_of = space_of
+        self._space_of, self._epoch_of = space_of, epoch_of
+        self.ready: Callable[[str, Shelf], Awaitable[None]] | None = None  # awaited before a shelf is given to anybody
         self._held: dict[str, Shelf] = {}
         self._places: dict[str, bytes] = {}
         self._loading: dict[str, asyncio.Task[Shelf]] = {}
@@ -84,26 +89,32 @@ class Shelves:
     async def _load(self, tenant: str) -> Shelf:
         """The feed's end first, then the documents: what comes between is applied twice, which changes nothing."""
         newest: Any = await self._redis.xrevrange(changes.key(self._prefix, tenant), count=1)
-        shelf, after = Shelf(await self._documents.number(tenant, "rows")), ""
+        epoch = self._epoch_of(tenant)
+        shelf, after = Shelf(epoch.size(await self._documents.number(tenant, "rows")), epoch), ""
         while page := await self._documents.find(tenant, "items", limit=PAGE, after=after):
-            shelf.apply([Change(d.id, int(d.body["row"]), d.version, d.body) for d in page])
+            shelf.apply(_placed([Change(d.id, int(d.body["row"]), d.version, d.body) for d in page], epoch))
             after = page[-1].id
         await self._fill(tenant, shelf)
+        if self.ready is not None:
+            await self.ready(tenant, shelf)
         self._held[tenant], self._places[tenant] = shelf, newest[0][0] if newest else b"0-0"
         return shelf
 
     async def _fill(self, tenant: str, shelf: Shelf) -> None:
-        """Vectors of the live space: those stored, and for the rest ones made here."""
+        """Vectors of the live space: those stored, and for the rest ones made here. What is live with other rows waits
+        for a shelf that has them."""
         live = self._space_of(tenant)
-        if live is None or live.name == shelf.space:
+        if live is None or live.name == shelf.space or self._epoch_of(tenant).id != shelf.epoch.id:
             return
-        stored, vectors = await self._vectors.load(tenant, live.name)
+        numbers, found = await self._vectors.load(tenant, live.name)
+        rows = shelf.epoch.of(numbers)
+        stored, vectors = rows[rows >= 0], found[rows >= 0]
         shelf.replace_vectors(live.name, stored, vectors, live.base)
         missing = shelf.without_vector()
         if missing:
             made = await asyncio.to_thread(live.embed, [item_from_dict(b) for _, b in missing])
-            rows = np.array([r for r, _ in missing], np.int32)
-            both = np.concatenate([stored, rows]), np.concatenate([vectors.reshape(-1, made.shape[1]), made])
+            here = np.array([r for r, _ in missing], np.int32)
+            both = np.concatenate([stored, here]), np.concatenate([vectors.reshape(-1, made.shape[1]), made])
             shelf.replace_vectors(live.name, *both, live.base)
 
     async def _follow(self) -> None:
@@ -131,6 +142,8 @@ class Shelves:
             else:
                 await self._apply(tenant, entries)
         for tenant, shelf in list(self._held.items()):
+            if self._epoch_of(tenant).id != shelf.epoch.id:
+                self._begin(tenant)
             await self._fill(tenant, shelf)
         async with self._moved:
             self._moved.notify_all()
@@ -140,15 +153,26 @@ class Shelves:
 
     async def _apply(self, tenant: str, entries: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> None:
         shelf = self._held[tenant]
-        batch = [changes.decode(fields) for _, fields in entries]
+        batch = _placed([changes.decode(fields) for _, fields in entries], shelf.epoch)
         made: dict[str, Any] = {}
         live = self._space_of(tenant)
         lacking = shelf.lacks(batch) if live and live.name == shelf.space else []
         if live and lacking:
             found = await asyncio.to_thread(live.embed, [item_from_dict(c.item) for c in lacking if c.item])
             made = {c.item_id: v for c, v in zip(lacking, found, strict=True)}
+        if self._held[tenant] is not shelf:  # another has taken its place, which begins at a place of its own
+            return
         shelf.apply(batch, made)
         self._places[tenant] = entries[-1][0]
+
+
+def _placed(batch: Sequence[Change], epoch: Epoch) -> list[Change]:
+    """With rows for numbers, without items that have none."""
+    rows = epoch.of(np.array([c.row for c in batch], np.int32)).tolist()
+    for c, row in zip(batch, rows, strict=True):
+        if row < 0 and c.item is not None:
+            logger.warning("an item's number has no row before the next compaction", extra={"item": c.item_id})
+    return [replace(c, row=row) for c, row in zip(batch, rows, strict=True) if row >= 0]
 
 
 def _place(id: bytes) -> tuple[int, int]:

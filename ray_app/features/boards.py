@@ -11,6 +11,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from ray_app.catalog.rows import FIRST
 from ray_app.config import Features
 from ray_app.features import hot
 from ray_app.types import DAY_MS, Matrix, Rows, Scores
@@ -85,7 +86,7 @@ class _Buckets:
     """One tenant's buckets; items are numbered here, since an event may come before its item is on the shelf."""
 
     place: bytes = b""
-    state: tuple[int, int, int] = (0, 0, 0)  # of the last refresh: bucket of the time, rows, known items
+    state: tuple[int, int, int, str] = (0, 0, 0, "")  # of the last refresh: bucket of the time, rows, items, epoch
     numbers: dict[str, int] = field(default_factory=dict)
     sums: dict[int, tuple[Rows, Scores]] = field(default_factory=dict)
 
@@ -117,22 +118,23 @@ class Boards:
         """`prefix`: that of the live generation of the sums."""
         self._redis, self._prefix, self._settings = redis, prefix, settings
         self._buckets: dict[str, _Buckets] = {}
-        self._boards: dict[str, Board] = {}
+        self._boards: dict[str, dict[str, Board]] = {}  # by tenant and epoch: two while shelves move
 
-    def of(self, tenant: str, n: int) -> Board:
-        """The last board, as wide as a shelf of n rows; without any sum before the first `refresh`."""
-        board = self._boards.get(tenant) or NONE
+    def of(self, tenant: str, n: int, epoch: str = FIRST.id) -> Board:
+        """The last board, as wide as a shelf of n rows of this epoch; without any sum before the first `refresh`."""
+        held = self._boards.setdefault(tenant, {})
+        board = held.get(epoch) or NONE
         found = board.covering(n)
-        if n > board.windows.shape[1]:  # a request that pinned fewer rows takes none from the others
-            self._boards[tenant] = found
+        if n > board.windows.shape[1] and epoch in held:  # a request that pinned fewer rows takes none from the others
+            held[epoch] = found
         return found
 
-    async def refresh(self, tenant: str, rows_of: Mapping[str, int], n: int, now: int) -> None:
-        """`rows_of`: item id -> row, of the shelf with n rows."""
+    async def refresh(self, tenant: str, rows_of: Mapping[str, int], n: int, now: int, epoch: str = FIRST.id) -> None:
+        """`rows_of`: item id -> row, of the shelf with n rows of this epoch."""
         buckets = self._buckets.setdefault(tenant, _Buckets())
         oldest = (now // 1000 - self._settings.hot_keep_s) // self._settings.hot_bucket_s
         changed, place = await self._changed(tenant, buckets)
-        state = (now // 1000 // self._settings.hot_bucket_s, n, len(rows_of))
+        state = (now // 1000 // self._settings.hot_bucket_s, n, len(rows_of), epoch)
         if place == buckets.place and state == buckets.state:
             return  # the board would come out the same, and with it all that is derived from it
         for bucket in [b for b in buckets.sums if b < oldest]:
@@ -144,7 +146,8 @@ class Boards:
             for b, held in zip(wanted, await pipe.execute(), strict=True):
                 buckets.put(b, held)
         buckets.place, buckets.state = place, state  # last: what could not be read is named again the next time
-        self._boards[tenant] = buckets.board(rows_of, n, now, self._settings)
+        others = [(e, b) for e, b in self._boards.get(tenant, {}).items() if e != epoch]
+        self._boards[tenant] = {**dict(others[-1:]), epoch: buckets.board(rows_of, n, now, self._settings)}
 
     async def _changed(self, tenant: str, buckets: _Buckets) -> tuple[set[int], bytes]:
         """Buckets named by the feed since the last call, and its end; all of them the first time and when the feed

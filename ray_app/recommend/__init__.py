@@ -100,13 +100,16 @@ class Recommender:
         budget = Budget(p.clock, scenario.budget_s)
         id = p.ids.make(unique, ask.scenario)
         pinned = await self._pinned(tenant, budget)
+        models = p.models(tenant).at(pinned.epoch) if pinned else None  # of this moment: both move at once
         with budget.stage("profile"):
             known = await read_profile(p.redis, p.prefix(), tenant, ask, budget)
         slate = Slate(id, tenant, ask.scenario, ask.visitor, p.clock.now(), ())
         if pinned is None:
             return Decision(replace(slate, degraded=tuple(budget.degraded)), budget.stages)
-        models = p.models(tenant)
-        moment = Moment(pinned, p.boards.of(tenant, pinned.n), p.clock.now())
+        if models is None:
+            budget.degraded.append(Degraded("catalog", "its rows are older than every model; it is loading"))
+            models = Models()
+        moment = Moment(pinned, p.boards.of(tenant, pinned.n, pinned.epoch), p.clock.now())
         request = replace(requested(ask, scenario, known, models, moment, budget), seed=seed_of(id), tenant=tenant)
         request = governed(request, rules)
         ranked = await decide(request, await remote.gather(p.remote, request), p.stages)

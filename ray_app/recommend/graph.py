@@ -1,6 +1,7 @@
 """`placement: graph`: the three stages in processes of their own. What they are asked, and who asks them.
 
-Rows mean the same in every process; a process may be behind or ahead of the shelf that the request has pinned.
+Rows of one epoch mean the same in every process; a process may be behind or ahead of the shelf that the request has
+pinned. Who has the rows of another epoch says so, and is left out.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ray_app.catalog.rows import FIRST
 from ray_app.catalog.scenario import Scenario
 from ray_app.clock import Clock
 from ray_app.models.base import Scene
@@ -31,7 +33,7 @@ Call = Callable[[Any], Awaitable[Any]]
 
 @dataclass(frozen=True, slots=True)
 class RecallAsk:
-    """`fresh`: the eligibility mask of n rows, eight to a byte. `left_s`: of the request's time."""
+    """`fresh`: the eligibility mask of n rows of `epoch`, eight to a byte. `left_s`: of the request's time."""
 
     tenant: str
     visitor: Visitor
@@ -39,6 +41,7 @@ class RecallAsk:
     fresh: bytes
     n: int
     left_s: float
+    epoch: str = FIRST.id
 
     def mask(self, n: int) -> Mask:
         """bool [n]; rows that the asker does not know are not allowed."""
@@ -61,6 +64,7 @@ class RankAsk:
     tenant: str
     scene: Scene
     score: str
+    epoch: str = FIRST.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,14 @@ class RerankAsk:
     rows: Rows
     scores: Scores
     plan: Plan
+    epoch: str = FIRST.id
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """Who was asked does not have the rows of the ask: those that it has are of this epoch."""
+
+    epoch: str
 
 
 class Graph:
@@ -91,7 +103,7 @@ class Graph:
 
     async def recall(self, r: Request) -> Candidates:
         fresh = np.packbits(r.fresh).tobytes()
-        ask = RecallAsk(r.tenant, r.visitor, r.scenario, fresh, len(r.fresh), r.budget.left_s())
+        ask = RecallAsk(r.tenant, r.visitor, r.scenario, fresh, len(r.fresh), r.budget.left_s(), r.moment.pinned.epoch)
         found: Recalled | None = await self._ask("recall", ask, r)
         if found is None:
             return Candidates(np.zeros(0, np.int32), np.zeros(0, np.float32), {})
@@ -100,7 +112,8 @@ class Graph:
 
     async def rank(self, r: Request, features: Matrix, candidates: Candidates) -> Judged:
         scene = scene_of(r, features, candidates)
-        found: RankAnswer | None = await self._ask("rank", RankAsk(r.tenant, scene, r.scenario.score), r)
+        ask = RankAsk(r.tenant, scene, r.scenario.score, r.moment.pinned.epoch)
+        found: RankAnswer | None = await self._ask("rank", ask, r)
         if found is None:
             return Judged(candidates.scores)
         if found.version is None:
@@ -110,14 +123,15 @@ class Graph:
         return found.judged
 
     async def rerank(self, r: Request, rows: Rows, scores: Scores) -> Reranked:
-        found: Reranked | None = await self._ask("rerank", RerankAsk(r.tenant, rows, scores, plan(r)), r)
+        ask = RerankAsk(r.tenant, rows, scores, plan(r), r.moment.pinned.epoch)
+        found: Reranked | None = await self._ask("rerank", ask, r)
         if found is None:
             best = rows[np.argsort(-scores, kind="stable")]
             return Reranked(best[: r.n], np.ones(min(r.n, len(best)), np.float32), {"rank": best})
         return found
 
     async def _ask(self, stage: str, ask: object, r: Request) -> Any:
-        """None, and noted, for a stage that does not answer in time."""
+        """None, and noted, for a stage that does not answer in time, or has other rows."""
         breaker = self._breakers[stage]
         if not breaker.allows():
             r.budget.degraded.append(Degraded(stage, "left alone after repeated failures"))
@@ -131,4 +145,7 @@ class Graph:
             r.budget.degraded.append(Degraded(stage, why))
             return None
         breaker.succeeded()
+        if isinstance(answer, Elsewhere):
+            r.budget.degraded.append(Degraded(stage, f"it has the rows of epoch {answer.epoch}, not of this answer's"))
+            return None
         return answer

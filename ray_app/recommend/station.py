@@ -13,7 +13,7 @@ from ray_app.clock import Clock
 from ray_app.features.boards import Boards
 from ray_app.features.view import Moment
 from ray_app.recommend.budget import Budget
-from ray_app.recommend.graph import RankAnswer, RankAsk, RecallAsk, Recalled, RerankAsk
+from ray_app.recommend.graph import Elsewhere, RankAnswer, RankAsk, RecallAsk, Recalled, RerankAsk
 from ray_app.recommend.place import Judged
 from ray_app.recommend.rank import judge
 from ray_app.recommend.recall import recall
@@ -33,18 +33,23 @@ class Station:
     shelves: Shelves
     boards: Boards
 
-    async def recall(self, ask: RecallAsk) -> Recalled:
+    async def recall(self, ask: RecallAsk) -> Recalled | Elsewhere:
         pinned = (await self.shelves.of(ask.tenant)).pin()
-        moment = Moment(pinned, self.boards.of(ask.tenant, pinned.n), self.clock.now())
+        models = self.models(ask.tenant).at(ask.epoch)
+        if pinned.epoch != ask.epoch or models is None:
+            return Elsewhere(pinned.epoch)
+        moment = Moment(pinned, self.boards.of(ask.tenant, pinned.n, pinned.epoch), self.clock.now())
         budget = Budget(self.clock, ask.left_s)
-        trained = self.models(ask.tenant).recallers
+        trained = models.recallers
         visitor = known_to(ask.visitor, pinned.n)
         found = recall(visitor, ask.scenario, trained, ask.mask(pinned.n), moment, budget)
         return Recalled(found, tuple(budget.degraded))
 
-    async def rerank(self, ask: RerankAsk) -> Reranked:
+    async def rerank(self, ask: RerankAsk) -> Reranked | Elsewhere:
         """Rows that this process does not know yet are left out."""
         pinned = (await self.shelves.of(ask.tenant)).pin()
+        if pinned.epoch != ask.epoch:
+            return Elsewhere(pinned.epoch)
         known = ask.rows < pinned.n
         return rerank(ask.rows[known], ask.scores[known], ask.plan, pinned)
 
@@ -57,15 +62,10 @@ class ModelServer:
     _read: set[str] = field(default_factory=set)
     _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def rank(self, asks: Sequence[RankAsk]) -> list[RankAnswer]:
+    async def rank(self, asks: Sequence[RankAsk]) -> list[RankAnswer | Elsewhere]:
         """Each by the live ranker of its tenant. Raises Unavailable for a tenant of which nothing could be read yet."""
-        answers: dict[int, RankAnswer] = {}
-        for tenant in dict.fromkeys(a.tenant for a in asks):
-            mine = [k for k, a in enumerate(asks) if a.tenant == tenant]
-            ranker = (await self._models(tenant)).ranker
-            judged = [judge(ranker, asks[k].scene, asks[k].score) for k in mine] if ranker else [UNJUDGED] * len(mine)
-            answers |= {k: RankAnswer(j, ranker.version if ranker else None) for k, j in zip(mine, judged, strict=True)}
-        return [answers[k] for k in range(len(asks))]
+        live = {tenant: await self._models(tenant) for tenant in dict.fromkeys(a.tenant for a in asks)}
+        return [_ranked(ask, live[ask.tenant]) for ask in asks]
 
     async def _models(self, tenant: str) -> Models:
         """Read at the first ask; who asks meanwhile waits, since "no ranker is live" is not known yet."""
@@ -75,6 +75,14 @@ class ModelServer:
                     await self.live.refresh(tenant)
                     self._read.add(tenant)
         return self.live.of(tenant)
+
+
+def _ranked(ask: RankAsk, live: Models) -> RankAnswer | Elsewhere:
+    models = live.at(ask.epoch)
+    if models is None:
+        return Elsewhere(live.epoch.id)
+    ranker = models.ranker
+    return RankAnswer(judge(ranker, ask.scene, ask.score), ranker.version) if ranker else RankAnswer(UNJUDGED, None)
 
 
 def known_to(visitor: Visitor, n: int) -> Visitor:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from ray_app.clock import Clock
-from ray_app.errors import InvalidField, NotFound, Unavailable
+from ray_app.errors import InvalidField, NotFound, OtherEpoch, Unavailable
 from ray_app.registry import artifact, pointer
 from ray_app.registry.artifact import Parts
 from ray_app.registry.code import code_version
-from ray_app.registry.pointer import Pointer
-from ray_app.registry.version import Status, Version, from_body, move, to_body
+from ray_app.registry.pointer import ROWS, Pointer
+from ray_app.registry.version import Status, Version, epoch_of, from_body, move, to_body
 from ray_app.stores.base import Document, Documents, Outcome
 
 if TYPE_CHECKING:
@@ -52,13 +53,15 @@ class Registry:
     async def promote(self, tenant: str, version: Version) -> Version:
         """Make it the live one; the one before retires. A crash between the writes leaves the pointer as the truth.
 
-        Raises BrokenArtifact when its files are not what was registered; what is live then stays.
+        Raises BrokenArtifact when its files are not what was registered, OtherEpoch when it has other rows than what
+        is live, and InvalidField for rows, which only `switch` moves; what is live then stays.
         """
-        now = await self.pointer(tenant, version.name)
+        now = await self._movable(tenant, version)
         return await self._swap(tenant, version, now, now.to(version.id))
 
     async def rollback(self, tenant: str, name: str, to: str | None = None) -> Version:
-        """What was live before, or `to` of what once was, is live again. Raises NotFound where there is none."""
+        """What was live before, or `to` of what once was, is live again. Raises NotFound where there is none, and as
+        `promote`."""
         now = await self.pointer(tenant, name)
         id = to or (now.past[0] if now.past else "")
         if id not in now.past:
@@ -67,11 +70,31 @@ class Registry:
                 f"{name} of tenant {tenant!r} cannot go back to {id or 'what was before'!r}. Live before: {known}",
                 field="version", value=id,
             )  # fmt: skip
-        return await self._swap(tenant, await self.get(tenant, name, id), now, now.back(id))
+        version = await self.get(tenant, name, id)
+        return await self._swap(tenant, version, await self._movable(tenant, version), now.back(id))
+
+    async def switch(self, tenant: str, rows: Version, rebuilt: Sequence[Version]) -> None:
+        """The rows are those of `rows`, and `rebuilt` is live with them, all by one write; what was live or a shadow
+        before retires. A crash behind that write leaves the pointer as the truth, and some statuses behind it.
+
+        Raises BrokenArtifact when a file is not what was registered; what is live then stays.
+        """
+        before = await self.pointers(tenant)
+        for v in (rows, *rebuilt):
+            await self.check(tenant, v)
+        with_it = {v.name: v.id for v in rebuilt}
+        await self._point(tenant, ROWS, replace(before.get(ROWS, Pointer()).to(rows.id), rebuilt=with_it))
+        await self._write(tenant, move(replace(rows, about={**rows.about, "rebuilt": with_it}), Status.LIVE))
+        for v in rebuilt:
+            await self._write(tenant, move(v, Status.LIVE))
+        for name, p in before.items():
+            for id in (p.live, p.shadow):
+                await self._retire(tenant, name, id)
 
     async def shadow(self, tenant: str, version: Version) -> Version:
-        """Replicas load it beside the live one and log what it would have said; a shadow before it retires."""
-        now = await self.pointer(tenant, version.name)
+        """Replicas load it beside the live one and log what it would have said; a shadow before it retires. Raises
+        BrokenArtifact and OtherEpoch as `promote`."""
+        now = await self._movable(tenant, version)
         if now.shadow == version.id:
             return version
         if now.live == version.id:
@@ -79,13 +102,16 @@ class Registry:
         beside = version if version.status is Status.SHADOW else move(version, Status.SHADOW)
         await self.check(tenant, version)
         await self._write(tenant, beside)
-        await self._point(tenant, version.name, Pointer(now.live, now.past, version.id))
+        await self._point(tenant, version.name, replace(now, shadow=version.id))
         await self._retire(tenant, version.name, now.shadow)
         return beside
 
     async def retire(self, tenant: str, version: Version) -> Version:
-        """It serves no more; without a live version the product does what it did before the first one."""
+        """It serves no more; without a live version the product does what it did before the first one. Raises
+        InvalidField for the live rows."""
         now = await self.pointer(tenant, version.name)
+        if version.name == ROWS and now.live == version.id:
+            raise _of_compaction(version)
         left = now.without(version.id)
         if left != now:
             await self._point(tenant, version.name, left)
@@ -108,11 +134,17 @@ class Registry:
         return {name: p.live for name, p in (await self.pointers(tenant)).items() if p.live}
 
     async def pointer(self, tenant: str, name: str) -> Pointer:
-        return (await self.pointers(tenant)).get(name, Pointer())
+        found = await self.pointers(tenant)
+        return found.get(name, Pointer(epoch=found.get(ROWS, Pointer()).epoch))
 
     async def pointers(self, tenant: str) -> dict[str, Pointer]:
-        """By name: what a watcher polls."""
-        return {d.id: pointer.from_body(d.body) for d in await self._documents.find(tenant, LIVE, limit=100)}
+        """By name, ROWS among them once they were compacted: what a watcher polls."""
+        found = await self._documents.find(tenant, LIVE, limit=100)
+        return pointer.in_force({d.id: pointer.from_body(d.body) for d in found})
+
+    async def epoch(self, tenant: str) -> str:
+        """Of the rows that the items have now."""
+        return (await self.pointer(tenant, ROWS)).epoch
 
     async def list(self, tenant: str, name: str | None = None) -> list[Version]:
         """The oldest first; of every name where none is given."""
@@ -141,6 +173,15 @@ class Registry:
         await self._retire(tenant, version.name, now.live)
         return raised
 
+    async def _movable(self, tenant: str, version: Version) -> Pointer:
+        """Where its name points now."""
+        if version.name == ROWS:
+            raise _of_compaction(version)
+        now = await self.pointer(tenant, version.name)
+        if epoch_of(version) != now.epoch:
+            raise OtherEpoch(version.name, version.id, epoch_of(version), now.epoch)
+        return now
+
     async def _point(self, tenant: str, name: str, to: Pointer) -> None:
         written = Document(name, self._clock.now(), pointer.to_body(to))
         (outcome,) = await self._documents.upsert(tenant, LIVE, [written])
@@ -158,6 +199,11 @@ class Registry:
 
     async def _write(self, tenant: str, v: Version) -> None:
         await self._documents.upsert(tenant, VERSIONS, [Document(f"{v.name}/{v.id}", self._clock.now(), to_body(v))])
+
+
+def _of_compaction(version: Version) -> InvalidField:
+    allowed = f"any name but {ROWS}: they move only with all that was made for them. Run the job compact"
+    return InvalidField("name", version.name, allowed)
 
 
 def _folder(tenant: str, name: str, id: str) -> str:

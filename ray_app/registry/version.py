@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
+from ray_app.catalog.rows import FIRST
 from ray_app.errors import InvalidField
 
 
@@ -39,6 +40,11 @@ class Version:
     metrics: Mapping[str, float] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
     covers: int = 0
+
+
+def epoch_of(version: Version) -> str:
+    """In which the rows that it knows mean the items that they meant when it was made."""
+    return str(version.about.get("row_epoch", FIRST.id))
 
 
 def move(version: Version, to: Status) -> Version:

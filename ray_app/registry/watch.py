@@ -11,7 +11,8 @@ from types import MappingProxyType
 from typing import Any
 
 from ray_app.catalog.plane import Space
-from ray_app.errors import LemoError, Unavailable
+from ray_app.catalog.rows import FIRST, Epoch
+from ray_app.errors import LemoError, OtherEpoch, Unavailable
 from ray_app.features.content import space_of
 from ray_app.models.base import Arrays, Embedder, Ranker, Recaller
 from ray_app.models.covisit import Covisit
@@ -19,9 +20,9 @@ from ray_app.models.factors import Factors
 from ray_app.models.itemcf import ItemCF
 from ray_app.models.precomputed import Precomputed
 from ray_app.models.two_tower import TwoTower
-from ray_app.registry.pointer import Pointer
+from ray_app.registry.pointer import ROWS, Pointer
 from ray_app.registry.registry import Registry
-from ray_app.registry.version import Version
+from ray_app.registry.version import Version, epoch_of
 from ray_app.types import Matrix
 
 logger = logging.getLogger(__name__)
@@ -39,7 +40,8 @@ VECTORS = "vectors"  # the array of an embedder's version that has the catalogue
 class Models:
     """One tenant's live models; `versions` by name, as answers carry them. `base`: the text vectors of the rows
     that the embedder's version covers, float32 [m, d], mapped from its file. `shadow`: a ranker beside the live one,
-    whose scores are logged and choose nothing."""
+    whose scores are logged and choose nothing. All know the rows of `epoch`; `before`: what was live in the epoch
+    before, for requests whose shelf has not moved yet."""
 
     embedder: Embedder | None = None
     recallers: Mapping[str, Recaller] = field(default_factory=dict)
@@ -47,6 +49,12 @@ class Models:
     versions: Mapping[str, str] = field(default_factory=dict)
     base: Matrix | None = None
     shadow: Ranker | None = None
+    epoch: Epoch = FIRST
+    before: Models | None = None
+
+    def at(self, epoch: str) -> Models | None:
+        """Those that know the rows of this epoch; None when it is neither the live one nor the one before."""
+        return self if self.epoch.id == epoch else self.before.at(epoch) if self.before else None
 
     def space(self) -> Space | None:
         """The live embedder's; None before there is one."""
@@ -55,7 +63,8 @@ class Models:
 
 class Live:
     """`of` never waits. `refresh` loads what was promoted since; `follow` does so for ever. `names`: what is loaded;
-    SHADOW is one more, for who logs what it says."""
+    SHADOW is one more, for who logs what it says. When the rows change, everything is loaded anew beside what serves,
+    and then swapped at once."""
 
     def __init__(self, registry: Registry, names: Iterable[str] = NAMES) -> None:
         self._registry, self._names = registry, frozenset(names)
@@ -73,18 +82,26 @@ class Live:
     async def refresh(self, tenant: str) -> Models:
         """Raises Unavailable; what a replica cannot serve is logged, and what was live goes on."""
         models, wanted = self.of(tenant), await self._wanted(tenant)
+        rows = wanted.get(ROWS, models.epoch.id)
+        if moves := rows != models.epoch.id:
+            models = await self._loaded(tenant, ROWS, rows, models)
+            if models.epoch.id != rows:  # they cannot be read; all others are of these rows
+                return models
         for name in sorted(set(models.versions) - set(wanted)):
             models = self._held[tenant] = _without(models, name)
         for name, id in sorted(wanted.items()):
-            if models.versions.get(name) != id and (tenant, name, id) not in self._refused:
-                models = await self._swap(tenant, name, id, models)
+            if models.versions.get(name) != id:
+                models = await self._loaded(tenant, name, id, models)
+                if not moves:
+                    self._held[tenant] = models
+        self._held[tenant] = models
         return models
 
     async def _wanted(self, tenant: str) -> dict[str, str]:
         """The ids that `versions` should have."""
         found = await self._registry.pointers(tenant)
         wanted = {**{n: p.live for n, p in found.items()}, SHADOW: found.get(RANKER, Pointer()).shadow}
-        return {n: id for n, id in wanted.items() if id and n in self._names}
+        return {n: id for n, id in wanted.items() if id and (n in self._names or n == ROWS)}
 
     async def embedder_of(self, tenant: str) -> Embedder | None:
         """The live embedder, at most POLL_S old: for a flow, which may wait."""
@@ -94,11 +111,13 @@ class Live:
             self._looked_at[tenant] = now
         return self.of(tenant).embedder
 
-    async def _swap(self, tenant: str, name: str, id: str, models: Models) -> Models:
+    async def _loaded(self, tenant: str, name: str, id: str, models: Models) -> Models:
+        """`models` with this version, or as they are when it cannot serve."""
+        if (tenant, name, id) in self._refused:
+            return models
         try:
             version = await self._registry.get(tenant, RANKER if name == SHADOW else name, id)
-            arrays = await self._registry.load(tenant, version)
-            models = await asyncio.to_thread(_with, models, version, arrays, name)
+            return await loaded(self._registry, tenant, version, models, name)
         except Unavailable:  # the store's fault and not the version's: it is tried again
             raise
         except Exception as e:  # whatever a foreign artifact can raise: what is live must go on
@@ -107,8 +126,6 @@ class Live:
                 "a version cannot be served; what was live goes on", extra={"version": id, "why": str(e)[:300]}
             )
             return models
-        self._held[tenant] = models
-        return models
 
     async def follow(self) -> None:
         while True:
@@ -120,6 +137,15 @@ class Live:
                 except Exception:  # of ours: it may not end this loop for every tenant
                     logger.exception("versions cannot be followed", extra={"tenant": tenant})
             await asyncio.sleep(POLL_S)
+
+
+async def loaded(registry: Registry, tenant: str, version: Version, models: Models, name: str = "") -> Models:
+    """`models` with this version, as `name` where that is not its own. Raises OtherEpoch for one that has other rows,
+    BrokenArtifact, and whatever a foreign artifact can raise."""
+    if version.name != ROWS and epoch_of(version) != models.epoch.id:
+        raise OtherEpoch(version.name, version.id, epoch_of(version), models.epoch.id)
+    arrays = await registry.load(tenant, version)
+    return await asyncio.to_thread(_with, models, version, arrays, name or version.name)
 
 
 async def tried(registry: Registry, tenant: str, version: Version) -> str:
@@ -149,7 +175,12 @@ def _without(models: Models, name: str) -> Models:
 def _with(models: Models, version: Version, arrays: Arrays, name: str) -> Models:
     """Loads and warms up; the heavy imports happen here, off the event loop."""
     loaded = LOADERS[name](models, version, arrays)
-    return replace(loaded, versions={**models.versions, name: version.id})
+    return replace(loaded, versions={**loaded.versions, name: version.id})
+
+
+def _rows(models: Models, version: Version, arrays: Arrays) -> Models:
+    """Nothing but them: what was live with the rows before cannot serve with these."""
+    return Models(epoch=Epoch(version.id, arrays[ROWS]), before=replace(models, before=None))
 
 
 def _embedder(models: Models, version: Version, arrays: Arrays) -> Models:
@@ -188,5 +219,5 @@ def ranker_of(version: Version, arrays: Arrays) -> Ranker:
 
 
 LOADERS: Mapping[str, Callable[[Models, Version, Arrays], Models]] = MappingProxyType(
-    {EMBEDDER: _embedder, RANKER: _ranker, SHADOW: _shadow, **dict.fromkeys(RECALLERS, _recaller)}
+    {ROWS: _rows, EMBEDDER: _embedder, RANKER: _ranker, SHADOW: _shadow, **dict.fromkeys(RECALLERS, _recaller)}
 )

@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 
 from ray_app.access.keys import Keys
 from ray_app.cancel import cancel
+from ray_app.catalog.shelf import Shelf
 from ray_app.catalog.shelves import Shelves
 from ray_app.clock import Clock
 from ray_app.errors import LemoError
@@ -30,6 +31,7 @@ class Background:
     ) -> None:
         self._clock, self.keys, self.live, self.shelves, self.boards = clock, keys, live, shelves, boards
         self._prefixes = prefixes
+        shelves.ready = lambda tenant, shelf: self._quietly(self._board(tenant, shelf))
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self, models_alone: bool = False) -> None:
@@ -69,8 +71,11 @@ class Background:
         for tenant in self.live.tenants():
             shelf = self.shelves.held(tenant)
             if shelf is not None:
-                pinned = shelf.pin()
-                await self.boards.refresh(tenant, pinned.rows, pinned.n, self._clock.now())
+                await self._board(tenant, shelf)
+
+    async def _board(self, tenant: str, shelf: Shelf) -> None:
+        pinned = shelf.pin()
+        await self.boards.refresh(tenant, pinned.rows, pinned.n, self._clock.now(), pinned.epoch)
 
     async def _quietly(self, work: Awaitable[object]) -> None:
         try:

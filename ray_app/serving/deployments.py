@@ -9,7 +9,7 @@ from typing import Any
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from ray_app.recommend.graph import RankAnswer, RankAsk, RecallAsk, Recalled, RerankAsk
+from ray_app.recommend.graph import Elsewhere, RankAnswer, RankAsk, RecallAsk, Recalled, RerankAsk
 from ray_app.recommend.rerank import Reranked
 from ray_app.recommend.station import ModelServer, Station
 from ray_app.serving.app import App
@@ -56,7 +56,7 @@ class Stage:
 class Recall(Stage):
     seat: Station
 
-    async def answer(self, ask: RecallAsk) -> Recalled:
+    async def answer(self, ask: RecallAsk) -> Recalled | Elsewhere:
         return await self.seat.recall(ask)
 
 
@@ -66,14 +66,14 @@ class Rank(Stage):
     seat: ModelServer
 
     @serve.batch(max_batch_size=MOST_AT_ONCE, batch_wait_timeout_s=GATHER_S)
-    async def answer(self, asks: list[RankAsk]) -> list[RankAnswer]:
+    async def answer(self, asks: list[RankAsk]) -> list[RankAnswer | Elsewhere]:
         return await self.seat.rank(asks)
 
 
 class Rerank(Stage):
     seat: Station
 
-    async def answer(self, ask: RerankAsk) -> Reranked:
+    async def answer(self, ask: RerankAsk) -> Reranked | Elsewhere:
         return await self.seat.rerank(ask)
 
 

@@ -89,9 +89,15 @@ class Documents(Protocol):
         ...
 
     async def find(
-        self, tenant: str, kind: str, where: Sequence[Where] = (), limit: int = 100, after: str = ""
+        self,
+        tenant: str,
+        kind: str,
+        where: Sequence[Where] = (),
+        limit: int = 100,
+        after: str = "",
+        deleted: bool = False,
     ) -> list[Document]:
-        """Ordered by id, ids greater than `after`, at most `limit`; without tombstones."""
+        """Ordered by id, ids greater than `after`, at most `limit`; tombstones only with `deleted`."""
         ...
 
     async def count(self, tenant: str, kind: str) -> int: ...

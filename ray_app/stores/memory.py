@@ -33,12 +33,18 @@ class MemoryDocuments:
         return Outcome.UPDATED if held else Outcome.CREATED
 
     async def find(
-        self, tenant: str, kind: str, where: Sequence[Where] = (), limit: int = 100, after: str = ""
+        self,
+        tenant: str,
+        kind: str,
+        where: Sequence[Where] = (),
+        limit: int = 100,
+        after: str = "",
+        deleted: bool = False,
     ) -> list[Document]:
         for w in where:
             w.check()
-        live = (d for _, (d, _) in sorted(self._held[tenant, kind].items()) if not d.deleted and d.id > after)
-        return [d for d in live if all(_fits(d, w) for w in where)][:limit]
+        held = (d for _, (d, _) in sorted(self._held[tenant, kind].items()) if d.id > after)
+        return [d for d in held if (deleted or not d.deleted) and all(_fits(d, w) for w in where)][:limit]
 
     async def count(self, tenant: str, kind: str) -> int:
         return sum(not d.deleted for d, _ in self._held[tenant, kind].values())

@@ -125,10 +125,17 @@ class MongoDocuments:
         return {row["_id"][len(scope) :]: int(row["version"]) async for row in rows}
 
     async def find(
-        self, tenant: str, kind: str, where: Sequence[Where] = (), limit: int = 100, after: str = ""
+        self,
+        tenant: str,
+        kind: str,
+        where: Sequence[Where] = (),
+        limit: int = 100,
+        after: str = "",
+        deleted: bool = False,
     ) -> list[Document]:
         scope = scope_of(tenant, kind)
-        query = {"$and": [*within(scope, after), {"deleted": False}, *(to_query(w, scope) for w in where)]}
+        there: list[Any] = [] if deleted else [{"deleted": False}]
+        query = {"$and": [*within(scope, after), *there, *(to_query(w, scope) for w in where)]}
 
         async def work(db: Database) -> list[Document]:
             rows = db.documents.find(query, batch_size=min(limit, CHUNK)).sort("_id", 1).limit(limit)

@@ -66,9 +66,16 @@ class SqliteDocuments:
         return outcomes
 
     async def find(
-        self, tenant: str, kind: str, where: Sequence[Where] = (), limit: int = 100, after: str = ""
+        self,
+        tenant: str,
+        kind: str,
+        where: Sequence[Where] = (),
+        limit: int = 100,
+        after: str = "",
+        deleted: bool = False,
     ) -> list[Document]:
-        query = "SELECT id, version, body, deleted FROM documents WHERE tenant=? AND kind=? AND deleted=0 AND id>?"
+        query = "SELECT id, version, body, deleted FROM documents WHERE tenant=? AND kind=? AND id>?"
+        query += "" if deleted else " AND deleted=0"
         arguments: list[Any] = [tenant, kind, after]
         for w in where:
             clause, value = _condition(w)

@@ -11,12 +11,12 @@ import numpy as np
 from ray_app.events.schema import item_from_dict
 from ray_app.features.content import text
 from ray_app.models.text import TextEmbedder
-from ray_app.registry.watch import EMBEDDER, VECTORS
+from ray_app.registry.watch import EMBEDDER, VECTORS, Live
 from ray_app.stores.base import Document
 from ray_app.training.gate import Made, release
 from ray_app.training.report import Report, Tell
 from ray_app.training.stores import Stores, origin_of
-from ray_app.types import Matrix, Rows
+from ray_app.types import Matrix
 
 if TYPE_CHECKING:
     from ray_app.models.base import Embedder
@@ -38,10 +38,12 @@ async def embed(
     embedder, kind = _make(items, size or (FINE if len(items) <= MANY else COARSE), encoder)
     tell(f"{len(items):,} items, {embedder.size} dimensions, space {embedder.version}")
     origin = await origin_of(stores, tenant)
-    base = np.zeros((max(int(d.body["row"]) for d in items) + 1, embedder.size), np.float32)
+    epoch = (await Live(stores.registry, ()).refresh(tenant)).epoch
+    rows = epoch.of(np.array([d.body["row"] for d in items], np.int32))
+    base = np.zeros((int(rows.max()) + 1, embedder.size), np.float32)
     for k in range(0, len(items), PAGE):
-        rows, vectors = await _write(stores, tenant, embedder, items[k : k + PAGE])
-        base[rows] = vectors
+        vectors, placed = await _write(stores, tenant, embedder, items[k : k + PAGE]), rows[k : k + PAGE]
+        base[placed[placed >= 0]] = vectors[placed >= 0]
         tell(f"embedded {min(k + PAGE, len(items)):,} of {len(items):,}")
     share = float(base.any(axis=1).sum()) / len(items)
     if share < LEAST_KNOWN:
@@ -79,12 +81,12 @@ async def _pages(stores: Stores, tenant: str) -> AsyncIterator[list[Document]]:
         after = page[-1].id
 
 
-async def _write(stores: Stores, tenant: str, embedder: Embedder, items: Sequence[Document]) -> tuple[Rows, Matrix]:
-    """Rows int32 [len(items)] and their vectors, 0 for a text without a known word."""
+async def _write(stores: Stores, tenant: str, embedder: Embedder, items: Sequence[Document]) -> Matrix:
+    """Their vectors float32 [len(items), size], 0 for a text without a known word."""
     vectors = embedder.embed([text(item_from_dict(d.body)) for d in items])
-    rows = np.array([d.body["row"] for d in items], np.int32)
-    await stores.vectors.upsert(tenant, embedder.version, rows, vectors)
-    return rows, vectors
+    numbers = np.array([d.body["row"] for d in items], np.int32)
+    await stores.vectors.upsert(tenant, embedder.version, numbers, vectors)
+    return vectors
 
 
 async def _follow(stores: Stores, tenant: str, embedder: Embedder, done: dict[str, int], tell: Tell) -> None:

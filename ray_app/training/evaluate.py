@@ -15,7 +15,7 @@ from ray_app.models.base import Ranker
 from ray_app.models.interval import mean
 from ray_app.models.popularity import Popularity
 from ray_app.registry.registry import Registry
-from ray_app.registry.version import Version
+from ray_app.registry.version import Version, epoch_of
 from ray_app.registry.watch import RANKER, RECALLERS, Live, ranker_of
 from ray_app.training.judge import K, Slice, bounded, judge, of_clicks, of_lists
 from ray_app.training.kinds import KINDS
@@ -83,7 +83,8 @@ async def contenders(registry: Registry, tenant: str, ids: Sequence[str] = ()) -
     now = await registry.pointer(tenant, RANKER)
     named = {id: f"version {id}" for id in ids} | {now.shadow: f"shadow {now.shadow}", now.live: f"live {now.live}"}
     order = [id for id in dict.fromkeys((now.live, now.shadow, *ids)) if id]
-    found = [await _of_version(registry, tenant, named[id], await registry.get(tenant, RANKER, id)) for id in order]
+    versions = [await registry.get(tenant, RANKER, id) for id in order]
+    found = [await _of_version(registry, tenant, named[v.id], v, now.epoch) for v in versions]
     return sorted([*found, Contender(Popularity.kind, Popularity("", NAMES))], key=lambda c: not _serves(c, now.live))
 
 
@@ -91,7 +92,9 @@ def _serves(one: Contender, live: str) -> bool:
     return (one.version.id if one.version else "") == live
 
 
-async def _of_version(registry: Registry, tenant: str, name: str, version: Version) -> Contender:
+async def _of_version(registry: Registry, tenant: str, name: str, version: Version, epoch: str) -> Contender:
+    if epoch_of(version) != epoch:
+        return Contender(name, None, version, f"its rows are those of epoch {epoch_of(version)}, {epoch} is live")
     try:
         ranker = await asyncio.to_thread(ranker_of, version, await registry.load(tenant, version))
     except Unavailable:  # the store's fault and not the version's

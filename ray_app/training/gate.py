@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ray_app.errors import OtherEpoch
 from ray_app.registry import watch
 from ray_app.registry.artifact import Parts
 from ray_app.training.report import Report
@@ -50,7 +51,8 @@ def worse(metrics: Mapping[str, float], before: Mapping[str, float], name: str) 
 
 async def release(stores: Stores, tenant: str, made: Made, policy: Policy = "live") -> Report:
     """Register and, as the policy says, promote, shadow, or leave it staged. What is broken is refused with the
-    reason: before it is stored where its numbers say so, else retired when it does not load as a replica loads it."""
+    reason: before it is stored where its numbers say so, else retired when it does not load as a replica loads it, or
+    knows other rows than what is live."""
     if why := broken(made):
         return Report(made.name, None, made.metrics, why)
     registry = stores.registry
@@ -58,8 +60,12 @@ async def release(stores: Stores, tenant: str, made: Made, policy: Policy = "liv
     if why := await watch.tried(registry, tenant, version):
         await registry.retire(tenant, version)
         return Report(made.name, None, made.metrics, f"it cannot be served: {why}")
-    if policy == "live":
-        await registry.promote(tenant, version)
-    elif policy == "shadow":
-        await registry.shadow(tenant, version)
+    try:
+        if policy == "live":
+            await registry.promote(tenant, version)
+        elif policy == "shadow":
+            await registry.shadow(tenant, version)
+    except OtherEpoch as e:  # a compaction has switched since the job began
+        await registry.retire(tenant, version)
+        return Report(made.name, None, made.metrics, e.message)
     return Report(made.name, version.id, made.metrics, status=policy)

@@ -21,8 +21,8 @@ from ray_app.registry.watch import Live, Models
 from ray_app.stores.base import Document
 from ray_app.training.gate import Made, release
 from ray_app.training.history import History, visitors_at
-from ray_app.training.report import Report, Tell
-from ray_app.training.stores import Stores, catalogue, history, origin_of
+from ray_app.training.report import Refused, Report, Tell
+from ray_app.training.stores import Ground, Stores, catalogue, history, origin_of
 from ray_app.types import Mask, Rows, Scored, Visitor
 
 KIND = "lists"
@@ -39,23 +39,36 @@ async def precompute(stores: Stores, tenant: str, tell: Tell) -> Report:
     pinned = await catalogue(stores, live, tenant)
     events, _ = await history(stores, tenant, pinned)
     scenarios = await Scenarios(stores.documents, stores.clock).list(tenant)
-    now, settings = stores.clock.now(), stores.settings.features
-    e = events.events
-    buckets = e.at - e.at % (settings.hot_bucket_s * 1000)
-    moment = Moment(pinned, board((e.rows, buckets, e.weights), now, pinned.n, settings.hot_half_life_s), now)
+    moment = _moment(stores, events, pinned)
+    now = moment.now
     found: list[Listed] = [x for s in scenarios for x in popular(s, moment)]
     tell(f"{len(found):,} popular lists of {len(scenarios)} scenarios")
     for k in range(0, len(found), BATCH):
         batch = [Document(id, now, {"items": list(items), "made_at": now}) for id, items in found[k : k + BATCH]]
         await stores.documents.upsert(tenant, KIND, batch)
-    home = next(s for s in scenarios if s.id == HOME.id)
-    lists = await asyncio.to_thread(lambda: dict(personal(events, home, live.of(tenant), moment, tell)))
-    metrics = {"popular": float(len(found)), "visitors": float(len(lists))}
-    model = Precomputed.fit(lists)
+    try:
+        made = await made_of(stores, tenant, Ground(pinned, live.of(tenant), origin), events, tell)
+    except Refused as e:
+        return Report(Precomputed.name, None, {"popular": float(len(found)), **e.metrics}, str(e))
+    return await release(stores, tenant, replace(made, metrics={"popular": float(len(found)), **made.metrics}))
+
+
+async def made_of(stores: Stores, tenant: str, on: Ground, events: History, tell: Tell) -> Made:
+    """The lists of visitors. Raises Refused where nobody is to have one."""
+    home = await Scenarios(stores.documents, stores.clock).get(tenant, HOME.id)
+    moment = _moment(stores, events, on.pinned)
+    lists = await asyncio.to_thread(lambda: dict(personal(events, home, on.models, moment, tell)))
+    model, metrics = Precomputed.fit(lists), {"visitors": float(len(lists))}
     if model.empty():
-        return Report(Precomputed.name, None, metrics, f"no visitor did anything in the last {ACTIVE_S // 86400} days")
-    about = {"until": int(e.at[-1]), **origin}
-    return await release(stores, tenant, Made(Precomputed.name, model.arrays(), metrics, about, pinned.n))
+        raise Refused(f"no visitor did anything in the last {ACTIVE_S // 86400} days", metrics)
+    about = {"until": int(events.events.at[-1]), **on.origin}
+    return Made(Precomputed.name, model.arrays(), metrics, about, on.pinned.n)
+
+
+def _moment(stores: Stores, events: History, pinned: Pinned) -> Moment:
+    now, settings, e = stores.clock.now(), stores.settings.features, events.events
+    buckets = e.at - e.at % (settings.hot_bucket_s * 1000)
+    return Moment(pinned, board((e.rows, buckets, e.weights), now, pinned.n, settings.hot_half_life_s), now)
 
 
 def popular(scenario: Scenario, moment: Moment) -> Iterator[Listed]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from ray_app.catalog.scenario import Scenarios
 from ray_app.errors import InvalidField
 from ray_app.models.base import Recaller
 from ray_app.models.evaluate import evaluate
+from ray_app.registry.version import Version
 from ray_app.registry.watch import EMBEDDER, Live
 from ray_app.training import gate, similarity, splits
 from ray_app.training.gate import Made
@@ -24,7 +26,7 @@ from ray_app.training.report import Refused, Report, Tell
 from ray_app.training.shards import Run
 from ray_app.training.similarity import Sharing
 from ray_app.training.splits import Split
-from ray_app.training.stores import Stores, catalogue, history, origin_of
+from ray_app.training.stores import Ground, Stores, catalogue, history, origin_of
 
 K = 20
 MOST_JUDGED = 4000  # visitors of a slice, evenly
@@ -58,9 +60,7 @@ async def learn(
     if run and live and live.about.get("run") == run.folder:
         await asyncio.to_thread(run.remove)
         return Report(name, live.id, live.metrics, "it was made of this input already")
-    until = int(events.events.at[-1])
-    about = {"variant": variant, "behaviours": len(events.events), "until": until, "run": run.folder if run else "",
-             "dataset": build, **origin}  # fmt: skip
+    about = _about(variant, events, build, run.folder if run else "") | origin
     model = await asyncio.to_thread(_fitted, run, _Asked(name, variant, events, pinned), tell, sharing)
     report = Report(name, None, metrics, "no two items have a visitor in common")
     if not model.empty():
@@ -69,6 +69,30 @@ async def learn(
     if run:
         await asyncio.to_thread(run.remove)
     return report
+
+
+async def remade(stores: Stores, tenant: str, live: Version, on: Ground, tell: Tell) -> Made:
+    """The channel of the live version on these rows: its variant, of what it learns from, as of today. Raises Refused
+    when that is worse than it was."""
+    name, variant, dataset = live.name, live.about["variant"], live.about.get("dataset", "").partition("/")[0]
+    events, build = await history(stores, tenant, on.pinned, dataset or None)
+    if not len(events.events):
+        raise Refused("there are no behaviours any more")
+    later = await asyncio.to_thread(splits.last, events, on.pinned)
+    metrics = await asyncio.to_thread(measure, name, variant, later) if later else {}
+    tell(f"{name}, {variant}, on what was taken later: " + ", ".join(f"{k} {v:.4f}" for k, v in metrics.items()))
+    if why := gate.worse(metrics, live.metrics, f"recall@{K}"):
+        raise Refused(why, metrics)
+    model = await asyncio.to_thread(_fitted, None, _Asked(name, variant, events, on.pinned), tell, ALONE)
+    if model.empty():
+        raise Refused("no two items have a visitor in common any more", metrics)
+    arrays = await asyncio.to_thread(lambda: model.prepared().arrays())
+    return Made(name, arrays, metrics, {**_about(variant, events, build), **on.origin}, on.pinned.n)
+
+
+def _about(variant: str, events: History, build: str, run: str = "") -> dict[str, Any]:
+    until = int(events.events.at[-1])
+    return {"variant": variant, "behaviours": len(events.events), "until": until, "run": run, "dataset": build}
 
 
 def _judged(name: str, events: History, pinned: Pinned, tell: Tell) -> tuple[str, dict[str, float]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -12,7 +14,7 @@ from ray_app.catalog.pinned import Pinned
 from ray_app.catalog.shelves import Shelves
 from ray_app.features.hot import WEIGHTS
 from ray_app.features.profile import UNWANTED
-from ray_app.registry.watch import Live
+from ray_app.registry.watch import Live, Models
 from ray_app.training.builds import columns
 from ray_app.training.history import History, from_columns, read_history
 from ray_app.training.report import Refused
@@ -26,6 +28,16 @@ if TYPE_CHECKING:
     from ray_app.stores.base import Documents, Vectors
     from ray_app.stores.blobs import Blobs
     from ray_app.stores.olap import Olap
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What a fit stands on: the items, the models that are live with their rows, and what the version is to say of its
+    origin."""
+
+    pinned: Pinned
+    models: Models
+    origin: Mapping[str, Any]
 
 
 NEEDED = ("visitor", "item_id", "type", "occurred_at")  # columns of a history
@@ -54,10 +66,14 @@ class Stores(Protocol):
 
 async def catalogue(stores: Stores, live: Live, tenant: str) -> Pinned:
     """The tenant's items with the live embedder's vectors."""
-    await live.refresh(tenant)
+    return await shelf_of(stores, tenant, await live.refresh(tenant))
+
+
+async def shelf_of(stores: Stores, tenant: str, models: Models) -> Pinned:
+    """The tenant's items in the rows and the space of these models."""
     prefix = stores.settings.stores.redis_prefix
-    shelves = Shelves(stores.documents, stores.vectors, stores.redis, prefix, lambda t: live.of(t).space())
-    return (await shelves.of(tenant)).pin()
+    of = (lambda tenant: models.space(), lambda tenant: models.epoch)
+    return (await Shelves(stores.documents, stores.vectors, stores.redis, prefix, *of).of(tenant)).pin()
 
 
 async def history(stores: Stores, tenant: str, pinned: Pinned, dataset: str | None = None) -> tuple[History, str]:
@@ -78,7 +94,8 @@ async def history(stores: Stores, tenant: str, pinned: Pinned, dataset: str | No
 
 
 async def origin_of(stores: Stores, tenant: str) -> dict[str, Any]:
-    """What an artifact made from now on says of its origin: the epoch of the row numbers, which begins anew when rows
-    are compacted (never, so far), and the last entry of the change feed that it may have seen."""
+    """What an artifact made from now on says of its origin: the epoch of its rows, and the last entry of the change
+    feed that it may have seen. Where a compaction switches behind this, it is not released."""
     newest: Any = await stores.redis.xrevrange(changes.key(stores.settings.stores.redis_prefix, tenant), count=1)
-    return {"row_epoch": 0, "feed": newest[0][0].decode() if newest else "0-0"}
+    epoch = await stores.registry.epoch(tenant)
+    return {"row_epoch": epoch, "feed": newest[0][0].decode() if newest else "0-0"}

@@ -21,7 +21,7 @@ from ray_app.training.judge import Slice, judge
 from ray_app.training.past import Example
 from ray_app.training.rankers import Away, Designs, fit, parts, reloaded
 from ray_app.training.report import Refused, Report, Tell
-from ray_app.training.stores import Stores, catalogue, history, origin_of
+from ray_app.training.stores import Ground, Stores, catalogue, history, origin_of
 from ray_app.training.weeks import LEAST_USERS, SLICES, Slicing, weeks
 from ray_app.types import DAY_MS
 
@@ -62,19 +62,24 @@ async def train(stores: Stores, tenant: str, tell: Tell, plan: Plan = Plan()) ->
     live = Live(stores.registry)
     origin = await origin_of(stores, tenant)
     pinned = await catalogue(stores, live, tenant)
-    scenario = await Scenarios(stores.documents, stores.clock).get(tenant, HOME.id)
     before = await stores.registry.live(tenant, RANKER)
-    how = How(scenario, plan.label_days, stores.settings.features, away=plan.away)
     try:
-        events, build = await history(stores, tenant, pinned, plan.dataset)
-        found = await asyncio.to_thread(fit_ranker, events, pinned, live.of(tenant), how, tell, before)
+        made = await made_of(stores, tenant, Ground(pinned, live.of(tenant), origin), tell, plan, before)
     except Refused as e:
         return Report(RANKER, None, e.metrics, str(e))
+    return await release(stores, tenant, made, plan.policy)
+
+
+async def made_of(stores: Stores, tenant: str, on: Ground, tell: Tell, plan: Plan, before: Version | None) -> Made:
+    """Fitted for scenario `home`, and better than `before`, what it is to replace. Raises Refused."""
+    scenario = await Scenarios(stores.documents, stores.clock).get(tenant, HOME.id)
+    how = How(scenario, plan.label_days, stores.settings.features, away=plan.away)
+    events, build = await history(stores, tenant, on.pinned, plan.dataset)
+    found = await asyncio.to_thread(fit_ranker, events, on.pinned, on.models, how, tell, before)
     about = {"kind": found.ranker.kind, "features": list(NAMES), "label_days": plan.label_days,
              "evaluated_from": found.evaluated_from, "until": int(events.events.at[-1]), "dataset": build,
-             "parameters": asdict(how.designs), **origin}  # fmt: skip
-    made = Made(RANKER, found.ranker.arrays(), found.metrics, about, pinned.n)
-    return await release(stores, tenant, made, plan.policy)
+             "parameters": asdict(how.designs), **on.origin}  # fmt: skip
+    return Made(RANKER, found.ranker.arrays(), found.metrics, about, on.pinned.n)
 
 
 def fit_ranker(

@@ -12,7 +12,8 @@ from ray_app.errors import InvalidField, LemoError, Unavailable, UnknownScenario
 
 TREE = [c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, LemoError)]
 GRPC = {400: {"INVALID_ARGUMENT"}, 401: {"UNAUTHENTICATED"}, 403: {"PERMISSION_DENIED"}, 404: {"NOT_FOUND"},
-        413: {"RESOURCE_EXHAUSTED"}, 429: {"RESOURCE_EXHAUSTED"}, 500: {"INTERNAL"}, 503: {"UNAVAILABLE"}}  # fmt: skip
+        409: {"ABORTED"}, 413: {"RESOURCE_EXHAUSTED"}, 429: {"RESOURCE_EXHAUSTED"},
+        500: {"INTERNAL"}, 503: {"UNAVAILABLE"}}  # fmt: skip
 
 
 def test_a_fixed_clock_moves_only_by_hand() -> None:
