@@ -10,6 +10,7 @@ import numpy as np
 from ray_app.catalog.expression import TASKS
 from ray_app.errors import BrokenArtifact
 from ray_app.models.base import Arrays, Ranker, Scene
+from ray_app.models.blend import Blend
 from ray_app.models.listwise import Listwise
 from ray_app.models.multitask import MultiTask
 from ray_app.models.popularity import Popularity
@@ -19,7 +20,7 @@ from ray_app.types import Visitor
 Load = Callable[[str, Sequence[str], Arrays], Ranker]
 KINDS: Mapping[str, Load] = MappingProxyType(
     {"popularity": Popularity.load, "logistic": MultiTask.load, "trees": Trees.load, "listwise": Listwise.load,
-     "multitask": MultiTask.load, "attention": MultiTask.load}
+     "multitask": MultiTask.load, "attention": MultiTask.load, "blend": Blend.load}
 )  # fmt: skip
 
 

@@ -18,12 +18,12 @@ from ray_app.types import DAY_MS, Mask, Scored, Visitor
 Find = Callable[[Visitor, int, Mask, Moment], Scored]
 LISTED = "listed"
 MOST_SIMILAR = 5  # of the newest items whose neighbours are looked for
-WIDER = 2  # of how many as are wanted content looks closer at the texts
+WIDER = 50  # more than are wanted: so many texts content looks closer at
 
 
 def content(visitor: Visitor, n: int, allowed: Mask, moment: Moment) -> Scored:
     """Alike by text to the recent items: the root of the mean square cosine to each, so that what is close to some of
-    them stands above what is half alike to all, lifted by the root of the last fortnight's sum. Of the WIDER * n items
+    them stands above what is half alike to all, lifted by the root of the last fortnight's sum. Of the n + WIDER items
     nearest to the mean of their vectors, which one product finds."""
     vectors, recent = moment.pinned.vectors, visitor.recent
     if not vectors.size or not len(recent):
@@ -31,7 +31,7 @@ def content(visitor: Visitor, n: int, allowed: Mask, moment: Moment) -> Scored:
     say, newest = visitor.interest(TASTE_S), vectors.take(recent)
     lifted = np.maximum(vectors.scores(say @ newest), 0.0) * moment.board.lift
     lifted[recent[:1] if visitor.context is not None else recent[:0]] = 0.0
-    near, _ = top(lifted, WIDER * n, allowed)
+    near, _ = top(lifted, n + WIDER, allowed)
     close = np.maximum(vectors.take(near) @ newest.T, 0.0)
     like = np.sqrt(np.square(close) @ say / say.sum()) * moment.board.lift[near]
     return Scored("content", *pick(near, like, n))

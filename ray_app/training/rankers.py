@@ -14,6 +14,7 @@ import numpy as np
 from ray_app.errors import BrokenArtifact
 from ray_app.features.view import NAMES
 from ray_app.models.base import Arrays, Ranker
+from ray_app.models.blend import Blend
 from ray_app.models.calibration import platt
 from ray_app.models.multitask import MultiTask
 from ray_app.models.popularity import Popularity
@@ -33,9 +34,9 @@ LOGISTIC = Design(hidden=(), size=0, attention=False, learning_rate=2e-2)
 @dataclass(frozen=True, slots=True)
 class Designs:
     """How each of them is fitted; `kinds`: which, the simplest first. `attention` gives way to `multitask`, the same
-    without attention, where it does not earn its place."""
+    without attention, where it does not earn its place; `blend` is trees and whichever of the two `neural` says."""
 
-    kinds: tuple[str, ...] = ("popularity", "logistic", "trees", "listwise", "attention")
+    kinds: tuple[str, ...] = ("popularity", "logistic", "trees", "listwise", "attention", "blend")
     network: Network = field(default_factory=Network)
     neural: Design = field(default_factory=Design)
     forest: Forest = field(default_factory=Forest)
@@ -92,6 +93,16 @@ def _trees(found: Parts, version: str, how: Designs, tell: Callable[[str], None]
     return trees.fit(found.data, version, how.forest)
 
 
+def _blend(found: Parts, version: str, how: Designs, tell: Callable[[str], None]) -> Any:
+    network = "attention" if how.neural.attention else "multitask"
+    return blended(version, *(fit(kind, found, version, how, tell) for kind in ("trees", network)))
+
+
+def blended(version: str, trees: Any, network: Any) -> Ranker:
+    """Of the two kinds, fitted and calibrated."""
+    return Blend(version, trees, network)
+
+
 def _neural(change: Callable[[Design], Design]) -> Fitter:
     def made(found: Parts, version: str, how: Designs, tell: Callable[[str], None]) -> Any:
         design = change(how.neural)
@@ -117,6 +128,7 @@ FITTERS: Mapping[str, Fitter] = MappingProxyType(
         "listwise": _listwise,
         "multitask": _neural(lambda d: replace(d, attention=False)),
         "attention": _neural(lambda d: replace(d, attention=True)),
+        "blend": _blend,
     }
 )
 

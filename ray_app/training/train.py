@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from ray_app.catalog.pinned import Pinned
 from ray_app.catalog.scenario import HOME, Scenarios
@@ -112,7 +112,8 @@ def fit_ranker(
         metrics |= {f"{k}_{FIGURE}": e.figure for k, e in entries.items()}
         _gate(metrics, newest, live.ranker, before)
         every = parts([e for cut in cuts[:SLICES] for e in found[cut]], events.visitors, how.away)
-        final = reloaded(fit(kind, every, "final", how.designs, lambda line: None))
+        kept = replace(how.designs, neural=replace(how.designs.neural, attention="attention" in entries))
+        final = reloaded(fit(kind, every, "final", kept, lambda line: None))
     except (ValueError, BrokenArtifact, NoneLeft) as e:
         raise Refused(str(e)) from None
     return Trained(final, metrics, cuts[0])

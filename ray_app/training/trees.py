@@ -17,10 +17,10 @@ LEAST_POSITIVES = 20
 class Forest:
     """Of each task: `rounds` trees with at most so many `leaves`, none of which has fewer examples than said."""
 
-    rounds: int = 150
+    rounds: int = 60
     leaves: int = 15
     least_in_leaf: int = 100
-    learning_rate: float = 0.05
+    learning_rate: float = 0.1
     seed: int = 7
 
 

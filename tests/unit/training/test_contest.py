@@ -71,8 +71,9 @@ def by_history() -> Parts:
 def test_attention_that_understands_the_history_wins_and_says_what_it_costs_to_lose_it(by_history: Parts) -> None:
     said: list[str] = []
     entries = hold(by_history, judged(), DESIGNS, said.append)
-    assert list(entries) == ["popularity", "logistic", "trees", "listwise", "attention"]
-    assert winner(entries, said.append) == "attention"
+    assert list(entries) == ["popularity", "logistic", "trees", "listwise", "attention", "blend"]
+    assert winner({k: e for k, e in entries.items() if k != "blend"}, said.append) == "attention"
+    assert entries["trees"].figure < entries["blend"].figure
     assert any("blanked history costs 0." in line and "shuffled history costs 0." in line for line in said)
     assert not any("wins and is to serve" in line for line in said)
 
@@ -141,6 +142,7 @@ def test_without_anything_taken_every_learner_says_so() -> None:
     entries = hold(parts(none, NAMED), judged(), DESIGNS, said.append)
     assert list(entries) == ["popularity"]
     assert sum("nothing to learn" in line or "took any" in line for line in said) == 4
+    assert said[-1] == "blend: left out, it needs trees and a network, and one of them was left out"
 
 
 def test_a_visitor_is_kept_aside_in_every_slice_or_in_none() -> None:
