@@ -12,6 +12,7 @@ from ray_app.errors import Unavailable, UnknownScenario
 from ray_app.stores.base import Document, Documents, Outcome
 
 KIND = "scenarios"
+BEST = "best"  # the kind that was the best at the last training
 FRESH_S = 1.0  # a replica sees an edit within this
 
 
@@ -37,7 +38,8 @@ class Scenario:
     near it is wanted, whoever asks. `diversity`: 0 ranks by score alone, 1 by difference alone, as `diversifier` (a
     name of models.diversity) weighs them. `duplicate_likeness`: two items whose text vectors are as alike (cosine), or
     whose titles are the same, are copies, and one of them alone is shown while others are left; 1: nobody looks.
-    `score`: expression over what the ranker predicts. `listed`: the operator's items, best first, that the channel of
+    `ranker`: BEST, or a kind (a name of models.ranker) whose own version ranks here. `score`: expression over what it
+    predicts. `listed`: the operator's items, best first, that the channel of
     this name brings."""
 
     id: str
@@ -47,6 +49,7 @@ class Scenario:
     budget_s: float = 0.1
     exclude_seen: bool = True
     ranked: bool = True
+    ranker: str = BEST
     score: str = "click"
     from_context: bool = False
     diversity: float = 0.05

@@ -8,13 +8,14 @@ from typing import Any
 
 from ray_app.catalog import expression, reranking
 from ray_app.catalog.fields import parse_number, parse_whole
-from ray_app.catalog.scenario import Channel, Pin, Scenario
+from ray_app.catalog.scenario import BEST, Channel, Pin, Scenario
 from ray_app.errors import InvalidField
 from ray_app.events.schema import parse_id, refuse_unknown
 
 FIELDS = (
-    "title", "channels", "candidates", "budget_s", "exclude_seen", "ranked", "score", "from_context",
-    "diversity", "diversifier", "caps", "duplicate_likeness", "freshness", "exploration", "pins", "hidden", "listed",
+    "title", "channels", "candidates", "budget_s", "exclude_seen", "ranked", "ranker", "score",
+    "from_context", "diversity", "diversifier", "caps", "duplicate_likeness", "freshness", "exploration", "pins",
+    "hidden", "listed",
 )  # fmt: skip
 FLAGS = ("exclude_seen", "ranked", "from_context")
 SHARES = ("diversity", "duplicate_likeness")
@@ -29,6 +30,7 @@ class Known:
 
     channels: Sequence[str]
     diversifiers: Sequence[str]
+    rankers: Sequence[str]
 
 
 def parse(raw: Mapping[str, Any], base: Scenario, known: Known) -> Scenario:
@@ -45,6 +47,8 @@ def parse(raw: Mapping[str, Any], base: Scenario, known: Known) -> Scenario:
         changed["budget_s"] = parse_number("budget_s", raw["budget_s"], 0.001, MOST_BUDGET_S)
     changed |= {name: _flag(name, raw[name]) for name in FLAGS if name in raw}
     changed |= {name: parse_number(name, raw[name], 0.0, 1.0) for name in SHARES if name in raw}
+    if "ranker" in raw:
+        changed["ranker"] = _one_of("ranker", raw["ranker"], (BEST, *known.rankers))
     if "score" in raw:
         changed["score"] = expression.parse("score", raw["score"])
     if "diversifier" in raw:

@@ -109,6 +109,7 @@ class Recommender:
         if models is None:
             budget.degraded.append(Degraded("catalog", "its rows are older than every model; it is loading"))
             models = Models()
+        models = _ranked_by(scenario, models, budget)
         moment = Moment(pinned, p.boards.of(tenant, pinned.n, pinned.epoch), p.clock.now())
         request = replace(requested(ask, scenario, known, models, moment, budget), seed=seed_of(id), tenant=tenant)
         request = governed(request, rules)
@@ -128,6 +129,15 @@ class Recommender:
                 budget.degraded.append(Degraded("catalog", why))
                 return None
         return shelf.pin()
+
+
+def _ranked_by(scenario: Scenario, models: Models, budget: Budget) -> Models:
+    """With the ranker that the scenario names; with the best one where no version of that is live."""
+    found = models.ranked_by(scenario.ranker)
+    if found is None and scenario.ranked:
+        why = f"no version of ranker {scenario.ranker!r} is live: the best one ranks. Run the job train"
+        budget.degraded.append(Degraded("rank", why))
+    return found or models
 
 
 def requested(ask: Ask, scenario: Scenario, known: Profile, models: Models, moment: Moment, budget: Budget) -> Request:

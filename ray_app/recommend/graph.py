@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ray_app.catalog.rows import FIRST
-from ray_app.catalog.scenario import Scenario
+from ray_app.catalog.scenario import BEST, Scenario
 from ray_app.clock import Clock
 from ray_app.models.base import Scene
 from ray_app.recommend.place import Judged
@@ -65,6 +65,7 @@ class RankAsk:
     scene: Scene
     score: str
     epoch: str = FIRST.id
+    ranker: str = BEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,7 @@ class Graph:
 
     async def rank(self, r: Request, features: Matrix, candidates: Candidates) -> Judged:
         scene = scene_of(r, features, candidates)
-        ask = RankAsk(r.tenant, scene, r.scenario.score, r.moment.pinned.epoch)
+        ask = RankAsk(r.tenant, scene, r.scenario.score, r.moment.pinned.epoch, r.scenario.ranker)
         found: RankAnswer | None = await self._ask("rank", ask, r)
         if found is None:
             return Judged(candidates.scores)

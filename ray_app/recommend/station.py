@@ -81,7 +81,7 @@ def _ranked(ask: RankAsk, live: Models) -> RankAnswer | Elsewhere:
     models = live.at(ask.epoch)
     if models is None:
         return Elsewhere(live.epoch.id)
-    ranker = models.ranker
+    ranker = (models.ranked_by(ask.ranker) or models).ranker
     return RankAnswer(judge(ranker, ask.scene, ask.score), ranker.version) if ranker else RankAnswer(UNJUDGED, None)
 
 

@@ -12,13 +12,16 @@ from typing import Any
 
 from ray_app.catalog.plane import Space
 from ray_app.catalog.rows import FIRST, Epoch
+from ray_app.catalog.scenario import BEST
 from ray_app.errors import LemoError, OtherEpoch, Unavailable
 from ray_app.features.content import space_of
 from ray_app.models.base import Arrays, Embedder, Ranker, Recaller
 from ray_app.models.covisit import Covisit
 from ray_app.models.factors import Factors
 from ray_app.models.itemcf import ItemCF
+from ray_app.models.popularity import Popularity
 from ray_app.models.precomputed import Precomputed
+from ray_app.models.ranker import KINDS, load
 from ray_app.models.two_tower import TwoTower
 from ray_app.registry.pointer import ROWS, Pointer
 from ray_app.registry.registry import Registry
@@ -32,7 +35,10 @@ SHADOW = f"{RANKER}.shadow"  # in `versions`: the ranker beside the live one
 RECALLERS: Mapping[str, type[Recaller]] = MappingProxyType(
     {c.name: c for c in (ItemCF, Covisit, Factors, TwoTower, Precomputed)}
 )
-NAMES = (EMBEDDER, RANKER, *RECALLERS)  # whose live version an answer is made with
+OF_KIND: Mapping[str, str] = MappingProxyType(
+    {kind: f"{RANKER}.{kind}" for kind in KINDS if kind != Popularity.kind}
+)  # what a scenario that names a kind of ranker is ranked by
+NAMES = (EMBEDDER, RANKER, *OF_KIND.values(), *RECALLERS)  # whose live version an answer is made with
 VECTORS = "vectors"  # the array of an embedder's version that has the catalogue as it was then
 
 
@@ -40,8 +46,8 @@ VECTORS = "vectors"  # the array of an embedder's version that has the catalogue
 class Models:
     """One tenant's live models; `versions` by name, as answers carry them. `base`: the text vectors of the rows
     that the embedder's version covers, float32 [m, d], mapped from its file. `shadow`: a ranker beside the live one,
-    whose scores are logged and choose nothing. All know the rows of `epoch`; `before`: what was live in the epoch
-    before, for requests whose shelf has not moved yet."""
+    whose scores are logged and choose nothing. `rankers`: by kind, for scenarios that name one. All know the rows
+    of `epoch`; `before`: what was live in the epoch before, for requests whose shelf has not moved yet."""
 
     embedder: Embedder | None = None
     recallers: Mapping[str, Recaller] = field(default_factory=dict)
@@ -49,12 +55,23 @@ class Models:
     versions: Mapping[str, str] = field(default_factory=dict)
     base: Matrix | None = None
     shadow: Ranker | None = None
+    rankers: Mapping[str, Ranker] = field(default_factory=dict)
     epoch: Epoch = FIRST
     before: Models | None = None
 
     def at(self, epoch: str) -> Models | None:
         """Those that know the rows of this epoch; None when it is neither the live one nor the one before."""
         return self if self.epoch.id == epoch else self.before.at(epoch) if self.before else None
+
+    def ranked_by(self, kind: str) -> Models | None:
+        """With the ranker that a scenario asks for in the place of the best; None where no version of it is live."""
+        if kind == BEST:
+            return self
+        others = {n: id for n, id in self.versions.items() if n != RANKER}
+        if kind == Popularity.kind:
+            return replace(self, ranker=None, versions=others)
+        ranker = self.rankers.get(kind)
+        return replace(self, ranker=ranker, versions={**others, RANKER: ranker.version}) if ranker else None
 
     def space(self) -> Space | None:
         """The live embedder's; None before there is one."""
@@ -169,6 +186,8 @@ def _without(models: Models, name: str) -> Models:
         return replace(left, ranker=None)
     if name == SHADOW:
         return replace(left, shadow=None)
+    if name in OF_KIND.values():
+        return replace(left, rankers={k: r for k, r in models.rankers.items() if OF_KIND[k] != name})
     return replace(left, recallers={n: r for n, r in models.recallers.items() if n != name})
 
 
@@ -205,6 +224,11 @@ def _ranker(models: Models, version: Version, arrays: Arrays) -> Models:
     return replace(models, ranker=ranker_of(version, arrays))
 
 
+def _of_kind(models: Models, version: Version, arrays: Arrays) -> Models:
+    kind = version.name.removeprefix(f"{RANKER}.")
+    return replace(models, rankers={**models.rankers, kind: ranker_of(version, arrays)})
+
+
 def _shadow(models: Models, version: Version, arrays: Arrays) -> Models:
     return replace(models, shadow=ranker_of(version, arrays))
 
@@ -212,12 +236,18 @@ def _shadow(models: Models, version: Version, arrays: Arrays) -> Models:
 def ranker_of(version: Version, arrays: Arrays) -> Ranker:
     """Warmed up. Raises BrokenArtifact for one of another view or kind, and whatever foreign arrays can."""
     from ray_app.features.view import NAMES
-    from ray_app.models.ranker import load
 
     about: Any = version.about
     return load(version.id, about.get("kind", ""), about.get("features", ()), NAMES, arrays)
 
 
 LOADERS: Mapping[str, Callable[[Models, Version, Arrays], Models]] = MappingProxyType(
-    {ROWS: _rows, EMBEDDER: _embedder, RANKER: _ranker, SHADOW: _shadow, **dict.fromkeys(RECALLERS, _recaller)}
+    {
+        ROWS: _rows,
+        EMBEDDER: _embedder,
+        RANKER: _ranker,
+        SHADOW: _shadow,
+        **dict.fromkeys(OF_KIND.values(), _of_kind),
+        **dict.fromkeys(RECALLERS, _recaller),
+    }
 )

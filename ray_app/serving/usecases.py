@@ -12,6 +12,7 @@ from ray_app.catalog import item, scenario_body, user
 from ray_app.errors import InvalidField, NotFound, Unavailable
 from ray_app.events.schema import behavior_entry, delete_entry, item_entry, parse_behavior, parse_id, refuse_unknown
 from ray_app.models.diversity import DIVERSIFIERS
+from ray_app.models.ranker import KINDS
 from ray_app.recommend import ask as asks
 from ray_app.recommend.channels import KNOWN
 from ray_app.serving import explains, figures, models, operators, rules
@@ -25,7 +26,7 @@ Ask = Mapping[str, Any]
 Answer = dict[str, Any]
 Call = Callable[[App, str, Ask], Awaitable[Answer]]
 MOST_LISTED = 1000
-NAMES = scenario_body.Known(KNOWN, tuple(DIVERSIFIERS))
+NAMES = scenario_body.Known(KNOWN, tuple(DIVERSIFIERS), tuple(KINDS))
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from ray_app.stores.memory import MemoryDocuments
 from tests.unit.make import NOW
 
 TEA: dict[str, Any] = {"field": "category", "op": "in", "value": ["tea", "pots"]}
-KNOWN = scenario_body.Known(("hot",), ("mmr", "dpp"))
+KNOWN = scenario_body.Known(("hot",), ("mmr", "dpp"), ("trees",))
 
 
 def parse(id: str = "r", **fields: Any) -> Rule:
