@@ -28,7 +28,7 @@ from ray_app.recommend.budget import Budget
 from ray_app.recommend.channels import LOCAL
 from ray_app.recommend.request import Request
 from ray_app.recommend.stages import choose
-from ray_app.registry.watch import Models
+from ray_app.registry.watch import RANKER, Models
 from ray_app.training import recallers
 from ray_app.training.history import History
 from ray_app.training.kinds import KINDS
@@ -127,7 +127,7 @@ def main() -> None:
     before = events.before(cut)
     every = chosen(before, pinned, cut)
     models = Models(embedder, {name: model for name, model in every.items() if name in HOME.channels})
-    learned = fit_ranker(before, pinned, models, tell=say)
+    learned = fit_ranker(before, pinned, models, tell=say)[RANKER]
     state = past(events, pinned, cut, retail.ms(args.until), replace(models, ranker=learned.ranker))
     lists = {**alone(state, every), **ranked_lists(state, state.models)}
     figures = {name: evaluate(_names(state), found, K) for name, found in lists.items()}

@@ -19,7 +19,7 @@ from ray_app.models.precomputed import Precomputed
 from ray_app.registry import watch
 from ray_app.registry.pointer import ROWS
 from ray_app.registry.version import Version
-from ray_app.registry.watch import EMBEDDER, RANKER, RECALLERS, VECTORS, Live, Models
+from ray_app.registry.watch import EMBEDDER, OF_KIND, RANKER, RECALLERS, VECTORS, Live, Models
 from ray_app.training import precompute, recallers, train
 from ray_app.training.gate import Made, release
 from ray_app.training.report import Refused, Report, Tell
@@ -31,7 +31,13 @@ if TYPE_CHECKING:
 
 PAGE = 2000
 LEAST = 0.25  # of the rows must go: every model is fitted again for it
-ORDER = (EMBEDDER, *(n for n in RECALLERS if n != Precomputed.name), RANKER, Precomputed.name)  # each uses those before
+ORDER = (
+    EMBEDDER,
+    *(n for n in RECALLERS if n != Precomputed.name),
+    RANKER,
+    *OF_KIND.values(),
+    Precomputed.name,
+)  # each uses those before
 
 
 @dataclass
@@ -132,10 +138,14 @@ async def _again(work: Work, version: Version, on: Ground) -> Made:
         files: dict[str, Any] = {**await stores.registry.load(tenant, version), VECTORS: on.pinned.vectors.whole()}
         about = {**{k: v for k, v in version.about.items() if k not in ("code", "parent")}, **on.origin}
         return Made(EMBEDDER, files, version.metrics, about, on.pinned.n)
-    if version.name == RANKER:
+    if version.name in (RANKER, *OF_KIND.values()):
         dataset = version.about.get("dataset", "").partition("/")[0] or None
-        plan = train.Plan(version.about.get("label_days", train.Plan().label_days), dataset=dataset)
-        return await train.made_of(stores, tenant, on, tell, plan, version)
+        named = [kind for kind, name in OF_KIND.items() if name == version.name]
+        plan = train.Plan(version.about.get("label_days", train.Plan().label_days), dataset=dataset, named=named)
+        found = await train.made_of(stores, tenant, on, tell, plan, {version.name: version})
+        if version.name not in (made.name for made in found):
+            raise Refused("the lines above say why")
+        return next(made for made in found if made.name == version.name)
     if version.name == Precomputed.name:
         return await precompute.made_of(stores, tenant, on, (await history(stores, tenant, on.pinned))[0], tell)
     return await recallers.remade(stores, tenant, version, on, tell)

@@ -60,7 +60,7 @@ async def told(world: World, *versions: str) -> tuple[Report, list[str]]:
 
 async def test_figures_are_those_that_training_recorded_of_the_same_ranker_on_the_same_slice(world: World) -> None:
     pinned, events, _ = await slices(world)
-    recorded_then = fit_ranker(events, pinned, Models(), LEARNING).metrics
+    recorded_then = fit_ranker(events, pinned, Models(), LEARNING)[RANKER].metrics
     version = await registered(world, CUT - DAY_MS)
     report, lines = await told(world)
     assert report.version == version.id

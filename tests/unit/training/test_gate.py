@@ -21,7 +21,7 @@ from ray_app.features.view import NAMES
 from ray_app.models.itemcf import VARIANTS, ItemCF
 from ray_app.registry.registry import Registry
 from ray_app.registry.version import Version
-from ray_app.registry.watch import EMBEDDER, ITEM_CF, RANKER, Live, Models
+from ray_app.registry.watch import EMBEDDER, ITEM_CF, OF_KIND, RANKER, Live, Models
 from ray_app.stores.base import Document
 from ray_app.stores.blobs import Blobs
 from ray_app.stores.memory import MemoryDocuments
@@ -94,12 +94,12 @@ def refused(
     known: History, pinned: Pinned, how: How = LEARNING, live: Models = NONE, before: Version | None = None
 ) -> Refused:
     with pytest.raises(Refused) as found:
-        fit_ranker(known, pinned, live, how, before=before)
+        fit_ranker(known, pinned, live, how, before={RANKER: before} if before else {})
     return found.value
 
 
 def test_what_beats_popularity_is_fitted_with_its_honest_figures(known: History, pinned: Pinned) -> None:
-    found = fit_ranker(known, pinned, Models(), LEARNING)
+    found = fit_ranker(known, pinned, Models(), LEARNING)[RANKER]
     assert found.ranker.kind == "listwise"
     assert found.metrics[f"ndcg@{K}"] > found.metrics[f"popularity_ndcg@{K}"] > 0
     assert found.evaluated_from == int(known.events.at[-1]) + 1 - 14 * DAY_MS
@@ -107,7 +107,7 @@ def test_what_beats_popularity_is_fitted_with_its_honest_figures(known: History,
 
 def test_a_baseline_that_wins_serves_and_the_job_says_so(known: History, pinned: Pinned) -> None:
     said: list[str] = []
-    found = fit_ranker(known, pinned, Models(), HARDLY_LEARNING, said.append)
+    found = fit_ranker(known, pinned, Models(), HARDLY_LEARNING, said.append)[RANKER]
     assert found.ranker.kind == "popularity"
     assert found.metrics[f"ndcg@{K}"] == found.metrics[f"popularity_ndcg@{K}"] > found.metrics[f"listwise_ndcg@{K}"]
     assert any("the baseline popularity wins and is to serve" in line for line in said)
@@ -118,28 +118,30 @@ def version(until: int, ndcg: float) -> Version:
 
 
 def test_what_is_below_the_live_version_on_a_slice_that_neither_saw_is_refused(known: History, pinned: Pinned) -> None:
-    live = fit_ranker(known, pinned, Models(), LEARNING)
+    live = fit_ranker(known, pinned, Models(), LEARNING)[RANKER]
     less = listwise(1, 1e-2)
-    worse = fit_ranker(known, pinned, NONE, less).metrics
+    worse = fit_ranker(known, pinned, NONE, less)[RANKER].metrics
     assert worse[f"popularity_ndcg@{K}"] < worse[f"ndcg@{K}"] < live.metrics[f"ndcg@{K}"]
     found = refused(known, pinned, less, Models(ranker=live.ranker), version(0, 0.0))
     assert f"ndcg@{K} {worse[f'ndcg@{K}']:.4f} is below the live version's bar" in str(found)
 
 
 def test_a_live_version_that_saw_the_slice_is_the_bar_by_its_own_figure(known: History, pinned: Pinned) -> None:
-    live = fit_ranker(known, pinned, Models(), LEARNING)
+    live = fit_ranker(known, pinned, Models(), LEARNING)[RANKER]
     own, seen = live.metrics[f"ndcg@{K}"], int(known.events.at[-1])
     models = Models(ranker=live.ranker)
-    assert fit_ranker(known, pinned, models, LEARNING, before=version(seen, own)).metrics == live.metrics
+    assert (
+        fit_ranker(known, pinned, models, LEARNING, before={RANKER: version(seen, own)})[RANKER].metrics == live.metrics
+    )
     found = refused(known, pinned, LEARNING, models, version(seen, own / 0.8 + 0.01))
     assert f"is below the live version's bar {0.8 * (own / 0.8 + 0.01):.4f}" in str(found)
 
 
 def test_a_live_version_of_another_view_is_the_bar_by_its_own_figure(known: History, pinned: Pinned) -> None:
-    live = fit_ranker(known, pinned, Models(), LEARNING)
+    live = fit_ranker(known, pinned, Models(), LEARNING)[RANKER]
     own = live.metrics[f"ndcg@{K}"]
     other = Version(RANKER, "1", 0, {}, metrics={f"ndcg@{K}": own}, about={"until": 0, "features": ["price"]})
-    assert fit_ranker(known, pinned, NONE, LEARNING, before=other).metrics == live.metrics
+    assert fit_ranker(known, pinned, NONE, LEARNING, before={RANKER: other})[RANKER].metrics == live.metrics
     found = refused(known, pinned, LEARNING, NONE, replace(other, metrics={f"ndcg@{K}": own / 0.8 + 0.01}))
     assert "is below the live version's bar" in str(found)
 
@@ -381,3 +383,15 @@ async def test_a_run_that_is_asked_to_end_is_cancelled_and_one_that_was_killed_i
     clock.pass_s(1)
     await recorded(world, TENANT, "job", {}, good)
     assert [r["state"] for r in await runs_of(world, TENANT)] == ["done", "lost", "cancelled"]
+
+
+def test_a_kind_that_is_named_gets_a_version_of_its_own_or_the_reason_is_told(known: History, pinned: Pinned) -> None:
+    said: list[str] = []
+    how, poor = replace(LEARNING, named=("logistic", "listwise")), OF_KIND["logistic"]
+    found = fit_ranker(known, pinned, NONE, how, said.append)
+    kinds = {name: t.ranker.kind for name, t in found.items() if name != RANKER}
+    assert kinds == {poor: "logistic", OF_KIND["listwise"]: "listwise"}
+    assert found[poor].metrics[f"ndcg@{K}"] == found[RANKER].metrics[f"logistic_ndcg@{K}"]
+    before = {poor: replace(version(int(known.events.at[-1]), 10.0), name=poor)}
+    assert list(fit_ranker(known, pinned, NONE, how, said.append, before)) == [RANKER, OF_KIND["listwise"]]
+    assert any(line.startswith(f"{poor}: no new version") and "below the live version's bar 8" in line for line in said)
