@@ -97,8 +97,18 @@ class Shelves:
         await self._fill(tenant, shelf)
         if self.ready is not None:
             await self.ready(tenant, shelf)
-        self._held[tenant], self._places[tenant] = shelf, newest[0][0] if newest else b"0-0"
+        place = await self._level(tenant, shelf, newest[0][0] if newest else b"0-0")
+        self._held[tenant], self._places[tenant] = shelf, place
         return shelf
+
+    async def _level(self, tenant: str, shelf: Shelf, place: bytes) -> bytes:
+        """`shelf` with all that the one before it shows, so that nobody misses what he has seen; its place then."""
+        key = changes.key(self._prefix, tenant)
+        while _place(place) < _place(self._places.get(tenant, place)) and not await self._trimmed(key.encode(), place):
+            found: Any = await self._redis.xread({key: place}, count=PAGE)
+            await self._put(tenant, shelf, found[0][1])
+            place = found[0][1][-1][0]
+        return place
 
     async def _fill(self, tenant: str, shelf: Shelf) -> None:
         """Vectors of the live space: those stored, and for the rest ones made here. What is live with other rows waits
@@ -153,6 +163,11 @@ class Shelves:
 
     async def _apply(self, tenant: str, entries: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> None:
         shelf = self._held[tenant]
+        await self._put(tenant, shelf, entries)
+        if self._held[tenant] is shelf:  # another that took its place has a place of its own
+            self._places[tenant] = entries[-1][0]
+
+    async def _put(self, tenant: str, shelf: Shelf, entries: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> None:
         batch = _placed([changes.decode(fields) for _, fields in entries], shelf.epoch)
         made: dict[str, Any] = {}
         live = self._space_of(tenant)
@@ -160,14 +175,13 @@ class Shelves:
         if live and lacking:
             found = await asyncio.to_thread(live.embed, [item_from_dict(c.item) for c in lacking if c.item])
             made = {c.item_id: v for c, v in zip(lacking, found, strict=True)}
-        if self._held[tenant] is not shelf:  # another has taken its place, which begins at a place of its own
-            return
         shelf.apply(batch, made)
-        self._places[tenant] = entries[-1][0]
 
 
 def _placed(batch: Sequence[Change], epoch: Epoch) -> list[Change]:
     """With rows for numbers, without items that have none."""
+    if not len(epoch.dense):
+        return list(batch)
     rows = epoch.of(np.array([c.row for c in batch], np.int32)).tolist()
     for c, row in zip(batch, rows, strict=True):
         if row < 0 and c.item is not None:

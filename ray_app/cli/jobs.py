@@ -21,7 +21,7 @@ OPTIONS_OF_THE_JOB = {"allow_extra_args": True, "ignore_unknown_options": True}
 def run(
     context: typer.Context,
     name: Annotated[
-        str, typer.Argument(help="embed, similarity, recall, train, evaluate, dataset, profiles, precompute")
+        str, typer.Argument(help="embed, similarity, recall, train, evaluate, dataset, profiles, precompute, compact")
     ],
     tenant: Tenant = "demo",
 ) -> None:

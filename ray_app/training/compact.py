@@ -60,7 +60,7 @@ async def compact(stores: Stores, tenant: str, tell: Tell, least: float = LEAST)
     registry, dense = stores.registry, await _rows(stores.documents, tenant)
     before, live = await registry.live_ids(tenant), await Live(registry).refresh(tenant)
     now, kept = live.epoch.size(len(dense)), int((dense >= 0).sum())
-    share = 1.0 - kept / max(1, now)
+    share = (now - kept) / max(1, now)
     tell(f"{now:,} rows, of which {kept:,} have an item: {share:.0%} would go")
     metrics = {"rows_before": float(now), "rows": float(kept)}
     if now - kept < max(1, least * now):

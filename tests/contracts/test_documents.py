@@ -149,6 +149,15 @@ async def test_a_tombstone_hides_and_refuses_an_older_write(documents: Documents
     assert await documents.get("t", "items", "a") == doc("a", 3)
 
 
+async def test_tombstones_are_listed_only_where_they_are_asked_for(documents: Documents) -> None:
+    written = [doc("a", row=0), Document("b", 2, {"id": "b", "row": 1}, deleted=True), doc("c", row=2)]
+    await documents.upsert("t", "items", written)
+    assert [d.id for d in await documents.find("t", "items")] == ["a", "c"]
+    assert await documents.find("t", "items", deleted=True) == written
+    assert await documents.find("t", "items", limit=1, after="a", deleted=True) == written[1:2]
+    assert await documents.find("t", "items", [Where("row", "gte", 1)], deleted=True) == written[1:]
+
+
 async def test_tombstones_are_dropped_by_when_they_were_written(documents: Documents, clock: FixedClock) -> None:
     await documents.upsert("t", "items", [Document("old", 1, {}, deleted=True), doc("kept", 1)])
     clock.pass_s(10)

@@ -194,6 +194,19 @@ async def test_tenants_and_their_boards_are_apart(redis: Redis, boards: Boards) 
     assert boards.of("never refreshed", 3).windows.shape == (len(DAYS), 3)
 
 
+async def test_while_shelves_move_each_epoch_has_a_board_of_its_own(redis: Redis, boards: Boards) -> None:
+    await write(redis, [behavior("e0", "i0"), behavior("e1", "i9"), behavior("e2", "i9")])
+    await boards.refresh(TENANT, ROWS, 10, NOW)
+    assert not boards.of(TENANT, 2, "moved").windows.any()
+    await boards.refresh(TENANT, {"i9": 0, "i0": 1}, 2, NOW, "moved")
+    assert boards.of(TENANT, 2, "moved").windows[0].tolist() == [10, 5]
+    assert boards.of(TENANT, 10).windows[0, [0, 9]].tolist() == [5, 10]
+    await boards.refresh(TENANT, {"i9": 0}, 1, NOW, "again")
+    assert boards.of(TENANT, 1, "again").windows[0].tolist() == [10]
+    assert boards.of(TENANT, 2, "moved").windows[0].tolist() == [10, 5]
+    assert not boards.of(TENANT, 10).windows.any()
+
+
 async def test_what_could_not_be_read_is_read_the_next_time(redis: Redis, boards: Boards) -> None:
     """The state store goes away between the feed and the buckets."""
     await write(redis, [behavior("e0", "i0")])

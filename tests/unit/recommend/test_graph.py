@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from ray_app.catalog import expression
+from ray_app.catalog.rows import FIRST
 from ray_app.catalog.scenario import HOME, Scenario
 from ray_app.catalog.shelves import Shelves
 from ray_app.clock import SystemClock
@@ -128,6 +129,31 @@ async def test_a_stage_that_hangs_costs_no_more_than_the_budget(station: Station
     assert CLOCK.monotonic() - began < 2
     assert [(d.stage, d.reason) for d in request.budget.degraded] == [("rank", "took too long")]
     assert len(found.picked) == 10
+
+
+@pytest.mark.parametrize("stage", ["recall", "rank", "rerank"])
+async def test_a_stage_with_other_rows_says_so_and_is_left_out_but_asked_again(
+    station: Station, tmp_path: Path, stage: str
+) -> None:
+    """A compaction reaches one process before the other: its rows are other items."""
+    models = server(tmp_path)
+
+    def there(call: Any) -> Any:
+        return lambda ask: call(replace(ask, epoch=FIRST.id))
+
+    async def rank(ask: RankAsk) -> Any:
+        return (await models.rank([replace(ask, epoch=FIRST.id)]))[0]
+
+    moved_too = {"recall": there(station.recall), "rank": rank, "rerank": there(station.rerank)}
+    behind = graph(station, models, **{name: call for name, call in moved_too.items() if name != stage})
+    moved = replace(moment((await station.shelves.of(TENANT)).pin(), [0.0] * N).pinned, epoch="moved")
+    for _ in range(4):  # more often than a breaker suffers
+        request = await asked(station)
+        request = replace(request, moment=replace(request.moment, pinned=moved))
+        found = await answer(request, behind)
+        (why,) = request.budget.degraded
+        assert (why.stage, why.reason) == (stage, "it has the rows of epoch 0, not of this answer's")
+        assert len(found.picked) == (0 if stage == "recall" else 10)
 
 
 def test_a_mask_travels_as_bits_and_fits_a_shelf_that_is_behind_or_ahead() -> None:
