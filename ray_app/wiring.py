@@ -178,8 +178,8 @@ async def open_app(settings: Settings, **stages: Callable[[Any], Awaitable[Any]]
     ids = RequestIds(await known.keys.secret("request_id"))
     placed, profiles = Graph(**stages, clock=w.clock) if stages else INLINE, partial(w.prefixes.of, "profile")
     parts = Parts(
-        known.shelves, known.boards, scenarios, rules, known.live.of, w.redis, profiles, w.clock, ids, new_id,
-        stages=placed,
+        w.documents, known.shelves, known.boards, scenarios, rules, known.live.of, w.redis, profiles, w.clock, ids,
+        new_id, stages=placed,
     )  # fmt: skip
     await known.start()
     slates = Slates(w.log, settings.events.slate_topic)
