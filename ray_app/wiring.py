@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from ray_app.streams.flow import Flow
     from ray_app.streams.letters import Letters
 
-
 logger = logging.getLogger(__name__)
 
 
@@ -136,8 +135,8 @@ async def open_world(settings: Settings | None = None) -> AsyncIterator[World]:
         await opened.close()
 
 
-def background(w: World, names: Iterable[str]) -> Background:
-    """What a replica knows of every tenant, and keeps current; `names`: the models of it."""
+def background(w: World, names: Iterable[str], move: Callable[[Any], Any] | None = None) -> Background:
+    """What a replica knows of every tenant, and keeps current; `names`: the models of it; `move`: its rankers."""
     from ray_app.access.keys import Keys
     from ray_app.catalog.shelves import Shelves
     from ray_app.features.boards import Boards
@@ -145,7 +144,7 @@ def background(w: World, names: Iterable[str]) -> Background:
     from ray_app.serving.background import Background
 
     keys = Keys(w.documents, w.clock)
-    live = Live(w.registry, names)
+    live = Live(w.registry, names, move)
     prefix = w.settings.stores.redis_prefix
     shelves = Shelves(w.documents, w.vectors, w.redis, prefix, lambda tenant: live.of(tenant).space())
     boards = Boards(w.redis, partial(w.prefixes.of, "hot"), w.settings.features)
@@ -207,7 +206,12 @@ async def open_stage(settings: Settings, models_alone: bool = False) -> tuple[An
     logs.start(settings.logs.level)
     w = world(settings)
     await refuse_cluster(w.redis)
-    known = background(w, (RANKER,) if models_alone else (EMBEDDER, *RECALLERS))
+    move: Callable[[Any], Any] | None = None
+    if models_alone and settings.serving.rank_gpus:
+        from ray_app.models.on_device import to_gpu
+
+        move = to_gpu()
+    known = background(w, (RANKER,) if models_alone else (EMBEDDER, *RECALLERS), move)
     await known.start(models_alone)
 
     async def close() -> None:
@@ -369,7 +373,7 @@ def build(args: dict[str, Any]) -> Any:
         partial(open_app, settings),
         streams.bind(partial(engine, settings)),
         steward.bind(partial(ensure_actors, settings)),
-        **(stages(partial(open_stage, settings)) if apart else {}),
+        **(stages(partial(open_stage, settings), settings.serving.rank_gpus) if apart else {}),
     )
 
 

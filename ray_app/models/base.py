@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 from numpy.typing import NDArray
 
@@ -85,6 +85,15 @@ class Ranker(Protocol):
 
     def arrays(self) -> Mapping[str, NDArray[Any] | bytes]:
         """What is saved: arrays by name, and files of other formats by file name."""
+        ...
+
+
+@runtime_checkable
+class Batched(Protocol):
+    """A ranker that has one forward pass for several requests. In numpy that is no faster than one after another."""
+
+    def predict_many(self, scenes: Sequence[Scene]) -> list[Matrix]:
+        """As `predict` of each."""
         ...
 
 

@@ -15,7 +15,7 @@ from ray_app.features.view import Moment
 from ray_app.recommend.budget import Budget
 from ray_app.recommend.graph import RankAnswer, RankAsk, RecallAsk, Recalled, RerankAsk
 from ray_app.recommend.place import Judged
-from ray_app.recommend.rank import judge
+from ray_app.recommend.rank import judge_many
 from ray_app.recommend.recall import recall
 from ray_app.recommend.rerank import Reranked, rerank
 from ray_app.registry.watch import Live, Models
@@ -58,12 +58,14 @@ class ModelServer:
     _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def rank(self, asks: Sequence[RankAsk]) -> list[RankAnswer]:
-        """Each by the live ranker of its tenant. Raises Unavailable for a tenant of which nothing could be read yet."""
+        """Each by the live ranker of its tenant, all of a tenant at once. Raises Unavailable for a tenant of which
+        nothing could be read yet."""
         answers: dict[int, RankAnswer] = {}
         for tenant in dict.fromkeys(a.tenant for a in asks):
             mine = [k for k, a in enumerate(asks) if a.tenant == tenant]
             ranker = (await self._models(tenant)).ranker
-            judged = [judge(ranker, asks[k].scene, asks[k].score) for k in mine] if ranker else [UNJUDGED] * len(mine)
+            scenes, scores = [asks[k].scene for k in mine], [asks[k].score for k in mine]
+            judged = judge_many(ranker, scenes, scores) if ranker else [UNJUDGED] * len(mine)
             answers |= {k: RankAnswer(j, ranker.version if ranker else None) for k, j in zip(mine, judged, strict=True)}
         return [answers[k] for k in range(len(asks))]
 

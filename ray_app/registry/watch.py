@@ -55,10 +55,12 @@ class Models:
 
 class Live:
     """`of` never waits. `refresh` loads what was promoted since; `follow` does so for ever. `names`: what is loaded;
-    SHADOW is one more, for who logs what it says."""
+    SHADOW is one more, for who logs what it says. `move`: brings a live ranker to where it ranks, before it does."""
 
-    def __init__(self, registry: Registry, names: Iterable[str] = NAMES) -> None:
-        self._registry, self._names = registry, frozenset(names)
+    def __init__(
+        self, registry: Registry, names: Iterable[str] = NAMES, move: Callable[[Ranker], Ranker] | None = None
+    ) -> None:
+        self._registry, self._names, self._move = registry, frozenset(names), move
         self._held: dict[str, Models] = {}
         self._refused: set[tuple[str, str, str]] = set()
         self._looked_at: dict[str, float] = {}
@@ -98,7 +100,7 @@ class Live:
         try:
             version = await self._registry.get(tenant, RANKER if name == SHADOW else name, id)
             arrays = await self._registry.load(tenant, version)
-            models = await asyncio.to_thread(_with, models, version, arrays, name)
+            models = await asyncio.to_thread(self._loaded, models, version, arrays, name)
         except Unavailable:  # the store's fault and not the version's: it is tried again
             raise
         except Exception as e:  # whatever a foreign artifact can raise: what is live must go on
@@ -109,6 +111,12 @@ class Live:
             return models
         self._held[tenant] = models
         return models
+
+    def _loaded(self, models: Models, version: Version, arrays: Arrays, name: str) -> Models:
+        found = _with(models, version, arrays, name)
+        if name != RANKER or self._move is None or found.ranker is None:
+            return found
+        return replace(found, ranker=self._move(found.ranker))
 
     async def follow(self) -> None:
         while True:
