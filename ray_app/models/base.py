@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self, runtime_checkable
 
+import numpy as np
 from numpy.typing import NDArray
 
 from ray_app.catalog.pinned import Pinned
@@ -90,11 +91,24 @@ class Ranker(Protocol):
 
 @runtime_checkable
 class Batched(Protocol):
-    """A ranker that has one forward pass for several requests. In numpy that is no faster than one after another."""
+    """A ranker that has one pass for several requests, where that is faster than one after another: it is not in
+    numpy."""
 
     def predict_many(self, scenes: Sequence[Scene]) -> list[Matrix]:
-        """As `predict` of each."""
+        """As `predict` of each; at least one."""
         ...
+
+
+def predict_many(ranker: Ranker, scenes: Sequence[Scene]) -> list[Matrix]:
+    """`predict` of each, in one pass where the ranker has one."""
+    if isinstance(ranker, Batched) and scenes:
+        return ranker.predict_many(scenes)
+    return [ranker.predict(scene) for scene in scenes]
+
+
+def parted(predicted: Matrix, scenes: Sequence[Scene]) -> list[Matrix]:
+    """What was predicted for all candidates, request by request."""
+    return np.split(predicted, np.cumsum([len(s.rows) for s in scenes])[:-1])
 
 
 class Diversifier(Protocol):

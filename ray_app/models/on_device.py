@@ -17,7 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ray_app.models.base import Ranker, Scene
+from ray_app.models.base import Ranker, Scene, parted
+from ray_app.models.blend import Blend
 from ray_app.models.multitask import MOST_RECENT, MultiTask
 from ray_app.types import DAY_S, Matrix, Visitor
 
@@ -47,7 +48,7 @@ class OnDevice:
         except RuntimeError as e:  # whatever a device can raise: it may be lost for good
             logger.error("the device failed; numpy answers", extra={"version": self.version, "why": str(e)[:200]})
             return [self._host.predict(scene) for scene in scenes]
-        return np.split(self._host.said(raw), np.cumsum([len(s.rows) for s in scenes])[:-1])
+        return parted(self._host.said(raw), scenes)
 
     def heads(self, scenes: Sequence[Scene]) -> Matrix:
         """float32 [candidates of all, 3]. Raises RuntimeError where the device fails."""
@@ -137,7 +138,10 @@ def to_gpu() -> Callable[[Ranker], Ranker] | None:
 
 def moved(ranker: Ranker, device: str, dtype: torch.dtype) -> Ranker:
     """The twin on the device, warmed up; `ranker` itself where its kind has none, and, with a warning, where the twin
-    fails or says something else. Without a compiler the twin works operation by operation."""
+    fails or says something else; of a blend its network is moved. Without a compiler the twin works operation by
+    operation."""
+    if isinstance(ranker, Blend):
+        return ranker.over(partial(moved, device=device, dtype=dtype))
     if not isinstance(ranker, MultiTask):
         return ranker
     for compiled in (True, False):

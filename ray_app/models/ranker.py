@@ -9,13 +9,13 @@ import numpy as np
 
 from ray_app.catalog.expression import TASKS
 from ray_app.errors import BrokenArtifact
-from ray_app.models.base import Arrays, Batched, Ranker, Scene
+from ray_app.models.base import Arrays, Ranker, Scene
 from ray_app.models.blend import Blend
 from ray_app.models.listwise import Listwise
 from ray_app.models.multitask import MultiTask
 from ray_app.models.popularity import Popularity
 from ray_app.models.trees import Trees
-from ray_app.types import Matrix, Visitor
+from ray_app.types import Visitor
 
 Load = Callable[[str, Sequence[str], Arrays], Ranker]
 KINDS: Mapping[str, Load] = MappingProxyType(
@@ -39,13 +39,6 @@ def load(version: str, kind: str, names: Sequence[str], wanted: Sequence[str], a
     ranker = KINDS[kind](version, names, arrays)
     check(ranker, len(names))
     return ranker
-
-
-def predict_many(ranker: Ranker, scenes: Sequence[Scene]) -> list[Matrix]:
-    """`predict` of each, in one forward pass where the ranker has one."""
-    if isinstance(ranker, Batched) and scenes:
-        return ranker.predict_many(scenes)
-    return [ranker.predict(scene) for scene in scenes]
 
 
 def check(ranker: Ranker, features: int) -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from ray_app.catalog import expression
 from ray_app.features.view import NAMES
+from ray_app.models.base import predict_many
 from ray_app.models.popularity import Popularity
-from ray_app.models.ranker import predict_many
 from ray_app.recommend.budget import Budget
 from ray_app.recommend.place import Judged
 from ray_app.types import Degraded, Matrix, Scores

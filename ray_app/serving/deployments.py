@@ -61,7 +61,7 @@ class Recall(Stage):
 
 
 class Rank(Stage):
-    """What comes at the same time is ranked in one turn: on a GPU in one forward pass, in numpy one after another."""
+    """What comes at the same time is ranked in one turn: on a GPU and by trees in one pass, in numpy one by one."""
 
     seat: ModelServer
 

@@ -13,10 +13,11 @@ import torch
 from ray_app.catalog.expression import TASKS
 from ray_app.clock import FixedClock
 from ray_app.features.view import NAMES
-from ray_app.models.base import Ranker, Scene
+from ray_app.models.base import Ranker, Scene, predict_many
+from ray_app.models.blend import Blend
 from ray_app.models.multitask import MultiTask
 from ray_app.models.on_device import OnDevice
-from ray_app.models.ranker import KINDS, predict_many
+from ray_app.models.ranker import KINDS
 from ray_app.registry.registry import Registry
 from ray_app.registry.watch import RANKER, Live
 from ray_app.stores.blobs import Blobs
@@ -72,6 +73,8 @@ def test_candidates_and_the_order_of_them_do_not_change_each_other_s_prediction(
 
 def on_cpu(ranker: Ranker) -> Ranker:
     """What a GPU would rank with, on this machine."""
+    if isinstance(ranker, Blend):
+        return ranker.over(on_cpu)
     return OnDevice(ranker, "cpu", torch.float32) if isinstance(ranker, MultiTask) else ranker
 
 

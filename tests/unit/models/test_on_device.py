@@ -12,8 +12,10 @@ import torch
 
 from ray_app.models import on_device
 from ray_app.models.base import Batched, Scene
+from ray_app.models.blend import Blend
 from ray_app.models.multitask import MOST_RECENT, MultiTask
 from ray_app.models.on_device import MOST_APART, WARM_UP, OnDevice, forward, moved, pack, to_gpu, warm_up
+from ray_app.models.popularity import MERGED, WEEK, Popularity
 from ray_app.models.ranker import check
 from ray_app.training.multitask import fit
 from ray_app.types import Visitor
@@ -112,6 +114,17 @@ def test_a_ranker_is_moved_once_it_says_the_same_there(
     assert moved(host, "cpu", torch.float32) is host
     monkeypatch.setattr(on_device, "forward", lambda p, b: forward(p, b) * float("nan"))
     assert moved(host, "cpu", torch.float32) is host
+
+
+def test_of_a_blend_the_network_is_moved(host: MultiTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(on_device, "_compiled", no_compiler)
+    names = [*map(str, range(FEATURES - 2)), MERGED, WEEK]
+    blend, asked = Blend("v", Popularity("v", names), host), scenes()
+    one = moved(blend, "cpu", torch.float32)
+    assert isinstance(one, Blend)
+    assert [type(part) for part in one._parts.values()] == [Popularity, OnDevice]
+    for found, scene in zip(one.predict_many(asked), asked, strict=True):
+        assert found[:, :2] == pytest.approx(blend.predict(scene)[:, :2], abs=1e-5)
 
 
 def no_compiler() -> object:
