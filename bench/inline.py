@@ -81,7 +81,9 @@ async def opened(world: World) -> Recommender:
     pinned = (await shelves.of("demo")).pin()
     await boards.refresh("demo", pinned.rows, pinned.n, clock.now())
     scenarios, rules, ids = Scenarios(world.documents, clock), Rules(world.documents, clock), RequestIds(b"bench")
-    parts = Parts(shelves, boards, scenarios, rules, live.of, world.redis, lambda: prefix, clock, ids, new_id)
+    parts = Parts(
+        world.documents, shelves, boards, scenarios, rules, live.of, world.redis, lambda: prefix, clock, ids, new_id
+    )
     return Recommender(parts)
 
 

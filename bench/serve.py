@@ -29,7 +29,7 @@ from ray_app.launch import ROOT, House
 from ray_app.stores.embedded import free_port
 
 PATH = "/api/v1/recommend"
-SERVERS, INLINE = ("Gateway", "Recall", "Rank", "Rerank"), "inline"
+SERVERS, INLINE, GPU = ("Gateway", "Recall", "Rank", "Rerank"), "inline", "gpu"
 SCENARIO = "home"
 CONNECTIONS, MOST_CONNECTIONS = 16, 128
 STEPS = (0.95, 0.85, 0.75, 0.6, 0.45)  # of the closed loop's rate, tried as open loops until one is sustained
@@ -70,7 +70,8 @@ class Variant(House):
 
     def __init__(self, data: Path, replicas: int = 1, import_path: str | None = None, placement: str = INLINE) -> None:
         super().__init__(data, free_port(), free_port())
-        self.extra = {"LEMO_SERVING_PLACEMENT": placement}
+        gpu = {"LEMO_SERVING_RANK_GPUS": "1"} if placement == GPU else {}
+        self.extra = {"LEMO_SERVING_PLACEMENT": "graph" if gpu else placement, **gpu}
         (application,) = self._config["applications"]
         gateway = next(d for d in application["deployments"] if d["name"] == "Gateway")
         gateway["num_replicas"] = replicas
@@ -205,7 +206,7 @@ def main() -> None:
         "--data", type=Path, help="folder for the two shops, made where absent; a temporary one unless set"
     )
     parser.add_argument("--seconds", type=float, default=6.0, help="of each loop")
-    parser.add_argument("--cases", nargs="+", default=CASES, help="shop/replicas of the Gateway, and /graph")
+    parser.add_argument("--cases", nargs="+", default=CASES, help="shop/replicas of the Gateway, and /graph or /gpu")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="lemo-serve-") as folder:
         base, found = args.data or Path(folder), {}

@@ -100,13 +100,21 @@ class Metrics(Section):
 
 
 class Serving(Section):
-    """`placement`: the stages of an answer in the Gateway's process, or in deployments of their own.
+    """`placement`: the stages of an answer in the Gateway's process, or in deployments of their own. `rank_gpus`: of
+    each replica of Rank, where it is one of these; below 1 replicas share a GPU.
     Decision traces: how many a replica keeps on average, and for how long; some 10 kB of Redis each."""
 
     max_body_bytes: int = Field(4 * 1024 * 1024, ge=1024)
     placement: Literal["inline", "graph"] = "inline"
+    rank_gpus: float = Field(0.0, ge=0, le=1)
     traces_per_s: float = Field(2.0, ge=0, le=1000)
     trace_keep_s: int = Field(3600, ge=1)
+
+    @model_validator(mode="after")
+    def _gpu_of_rank(self) -> Serving:
+        if self.rank_gpus and self.placement == "inline":
+            raise ValueError("rank_gpus is for the replicas of Rank, which placement 'graph' has; 'inline' has none")
+        return self
 
 
 class Logs(Section):

@@ -40,11 +40,15 @@ def _json(line: dict[str, Any]) -> str:
 
 
 def start(level: str) -> None:
-    """Send the logs of `ray_app` to standard error; a second call changes only the level."""
+    """Send the logs of `ray_app` to standard error; a second call changes only the level.
+
+    To the one that the process began with: in a replica Serve puts another in its place, whose lines wait in memory
+    until there are a thousand, and are lost with it.
+    """
     logger = logging.getLogger("ray_app")
     logger.setLevel(level)
     if not any(isinstance(h.formatter, JsonLines) for h in logger.handlers):
-        out = logging.StreamHandler(sys.stderr)
+        out = logging.StreamHandler(sys.__stderr__)
         out.setFormatter(JsonLines())
         logger.addHandler(out)
         logger.propagate = False

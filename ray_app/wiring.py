@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from ray_app.streams.flow import Flow
     from ray_app.streams.letters import Letters
 
-
 logger = logging.getLogger(__name__)
 
 
@@ -79,18 +78,11 @@ def world(settings: Settings, clock: Clock | None = None) -> World:
     documents = _documents(settings, clock)
     blobs = Blobs(s.blobs_url or settings.data / "blobs", settings.data / "copies")
     redis = state.connect(s.redis_url or (found.redis_url if found else ""))
+    olap = Olap(s.clickhouse_url or (found.clickhouse_url if found else ""))
     return World(
-        settings,
-        clock,
-        _log(settings, clock),
-        documents,
-        _vectors(settings),
-        redis,
-        Olap(s.clickhouse_url or (found.clickhouse_url if found else "")),
-        blobs,
-        Registry(documents, blobs, clock),
-        Prefixes(redis, s.redis_prefix),
-    )
+        settings, clock, _log(settings, clock), documents, _vectors(settings), redis, olap, blobs,
+        Registry(documents, blobs, clock), Prefixes(redis, s.redis_prefix),
+    )  # fmt: skip
 
 
 def _documents(settings: Settings, clock: Clock) -> Documents:
@@ -136,8 +128,8 @@ async def open_world(settings: Settings | None = None) -> AsyncIterator[World]:
         await opened.close()
 
 
-def background(w: World, names: Iterable[str]) -> Background:
-    """What a replica knows of every tenant, and keeps current; `names`: the models of it."""
+def background(w: World, names: Iterable[str], move: Callable[[Any], Any] | None = None) -> Background:
+    """What a replica knows of every tenant, and keeps current; `names`: the models of it; `move`: its rankers."""
     from ray_app.access.keys import Keys
     from ray_app.catalog.shelves import Shelves
     from ray_app.features.boards import Boards
@@ -145,7 +137,7 @@ def background(w: World, names: Iterable[str]) -> Background:
     from ray_app.serving.background import Background
 
     keys = Keys(w.documents, w.clock)
-    live = Live(w.registry, names)
+    live = Live(w.registry, names, move)
     prefix = w.settings.stores.redis_prefix
     of = (lambda tenant: live.of(tenant).space(), lambda tenant: live.of(tenant).epoch)
     shelves = Shelves(w.documents, w.vectors, w.redis, prefix, *of)
@@ -179,8 +171,8 @@ async def open_app(settings: Settings, clock: Clock | None = None, **stages: Cal
     ids = RequestIds(await known.keys.secret("request_id"))
     placed, profiles = Graph(**stages, clock=w.clock) if stages else INLINE, partial(w.prefixes.of, "profile")
     parts = Parts(
-        known.shelves, known.boards, scenarios, rules, known.live.of, w.redis, profiles, w.clock, ids, new_id,
-        stages=placed,
+        w.documents, known.shelves, known.boards, scenarios, rules, known.live.of, w.redis, profiles, w.clock, ids,
+        new_id, stages=placed,
     )  # fmt: skip
     await known.start()
     slates = Slates(w.log, settings.events.slate_topic)
@@ -202,13 +194,18 @@ async def open_stage(settings: Settings, models_alone: bool = False) -> tuple[An
     """What a replica of one stage works on, and how it is closed. `models_alone`: rankers without a catalogue. The
     gateway asks the shadow itself, behind the answer's ranking, so no stage loads it."""
     from ray_app.recommend.station import ModelServer, Station
-    from ray_app.registry.watch import EMBEDDER, RANKER, RECALLERS
+    from ray_app.registry.watch import EMBEDDER, OF_KIND, RANKER, RECALLERS
     from ray_app.stores.redis import refuse_cluster
 
     logs.start(settings.logs.level)
     w = world(settings)
     await refuse_cluster(w.redis)
-    known = background(w, (RANKER,) if models_alone else (EMBEDDER, *RECALLERS))
+    move: Callable[[Any], Any] | None = None
+    if models_alone and settings.serving.rank_gpus:
+        from ray_app.models.on_device import to_gpu
+
+        move = to_gpu()
+    known = background(w, (RANKER, *OF_KIND.values()) if models_alone else (EMBEDDER, *RECALLERS), move)
     await known.start(models_alone)
 
     async def close() -> None:
@@ -370,7 +367,7 @@ def build(args: dict[str, Any]) -> Any:
         partial(open_app, settings),
         streams.bind(partial(engine, settings)),
         steward.bind(partial(ensure_actors, settings)),
-        **(stages(partial(open_stage, settings)) if apart else {}),
+        **(stages(partial(open_stage, settings), settings.serving.rank_gpus) if apart else {}),
     )
 
 

@@ -16,6 +16,7 @@ from ray_app.types import Behavior
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
+LONG_TERM = "profiles"  # the kind of the documents that the job `profiles` makes, by visitor
 READ = (Path(__file__).parent / "profile.lua").read_text()
 UNWANTED = ("dislike", "hide")
 MOST_READ = 100  # of the recent items: by a request, and so by training

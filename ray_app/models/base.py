@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
+import numpy as np
 from numpy.typing import NDArray
 
 from ray_app.catalog.pinned import Pinned
@@ -86,6 +87,28 @@ class Ranker(Protocol):
     def arrays(self) -> Mapping[str, NDArray[Any] | bytes]:
         """What is saved: arrays by name, and files of other formats by file name."""
         ...
+
+
+@runtime_checkable
+class Batched(Protocol):
+    """A ranker that has one pass for several requests, where that is faster than one after another: it is not in
+    numpy."""
+
+    def predict_many(self, scenes: Sequence[Scene]) -> list[Matrix]:
+        """As `predict` of each; at least one."""
+        ...
+
+
+def predict_many(ranker: Ranker, scenes: Sequence[Scene]) -> list[Matrix]:
+    """`predict` of each, in one pass where the ranker has one."""
+    if isinstance(ranker, Batched) and scenes:
+        return ranker.predict_many(scenes)
+    return [ranker.predict(scene) for scene in scenes]
+
+
+def parted(predicted: Matrix, scenes: Sequence[Scene]) -> list[Matrix]:
+    """What was predicted for all candidates, request by request."""
+    return np.split(predicted, np.cumsum([len(s.rows) for s in scenes])[:-1])
 
 
 class Diversifier(Protocol):

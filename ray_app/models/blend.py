@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ray_app.catalog.expression import TASKS
-from ray_app.models.base import Arrays, Scene
+from ray_app.models.base import Arrays, Ranker, Scene, predict_many
 from ray_app.models.calibration import PLAIN, calibrated
 from ray_app.models.multitask import MultiTask
 from ray_app.models.trees import Trees
@@ -26,17 +26,28 @@ class Blend:
 
     kind = "blend"
 
-    def __init__(self, version: str, trees: Trees, network: MultiTask, calibration: Scores = PLAIN) -> None:
+    def __init__(self, version: str, trees: Ranker, network: Ranker, calibration: Scores = PLAIN) -> None:
         self.version, self.calibration = version, calibration
-        self._parts: dict[str, Trees | MultiTask] = {"trees": trees, "network": network}
+        self._parts = {"trees": trees, "network": network}
+
+    def over(self, move: Callable[[Ranker], Ranker]) -> Blend:
+        """The same of its parts where `move` brings them."""
+        trees, network = map(move, self._parts.values())
+        return Blend(self.version, trees, network, self.calibration)
 
     def logits(self, scene: Scene) -> Scores:
         """float32 [n], of a click."""
         return _logits([p.predict(scene)[:, 0] for p in self._parts.values()])
 
     def predict(self, scene: Scene) -> Matrix:
-        said = [p.predict(scene) for p in self._parts.values()]
-        found = np.zeros((len(scene.features), len(TASKS)), np.float32)
+        return self._mean([p.predict(scene) for p in self._parts.values()])
+
+    def predict_many(self, scenes: Sequence[Scene]) -> list[Matrix]:
+        parts = [predict_many(p, scenes) for p in self._parts.values()]
+        return [self._mean(said) for said in zip(*parts, strict=True)]
+
+    def _mean(self, said: Sequence[Matrix]) -> Matrix:
+        found = np.zeros((len(said[0]), len(TASKS)), np.float32)
         found[:, 0] = calibrated(_logits([s[:, 0] for s in said]), self.calibration)
         for task in range(1, len(TASKS)):
             learned = [s[:, task] for s in said if s[:, task].any()]

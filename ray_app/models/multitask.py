@@ -63,7 +63,10 @@ class MultiTask:
         return self._heads(scene)[:, 0]
 
     def predict(self, scene: Scene) -> Matrix:
-        raw = self._heads(scene)
+        return self.said(self._heads(scene))
+
+    def said(self, raw: Matrix) -> Matrix:
+        """What `predict` answers, of the heads' outputs float32 [n, 3]."""
         found = np.zeros((len(raw), len(TASKS)), np.float32)
         found[:, 0] = calibrated(raw[:, 0], self.calibration)
         if self._a["learned"][1]:
@@ -109,12 +112,20 @@ class MultiTask:
         return [pooled, pooled * item, (share @ taste)[:, None], share.sum(axis=1, keepdims=True)]
 
     def _items(self, rows: NDArray[Any]) -> Matrix:
-        at = item_buckets(rows, len(self._a["items"]))
-        return np.asarray(self._a["items"][np.where(self._a["item_known"][at], at, 0)])
+        return np.asarray(self._a["items"][self.item_at(rows)])
 
     def _user(self, name: str) -> Matrix:
+        return np.asarray(self._a["users"][self.user_at(name)])
+
+    def item_at(self, rows: NDArray[Any]) -> NDArray[np.int64]:
+        """Where the items' embeddings stand; 0 for those that were not known at the fit."""
+        at = item_buckets(rows, len(self._a["items"]))
+        return np.where(self._a["item_known"][at], at, 0)
+
+    def user_at(self, name: str) -> int:
+        """Where the visitor's embedding stands; 0 for one who was not known at the fit."""
         at = visitor_bucket(name, len(self._a["users"]))
-        return np.asarray(self._a["users"][at if self._a["user_known"][at] else 0])
+        return at if self._a["user_known"][at] else 0
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         return dict(self._a)

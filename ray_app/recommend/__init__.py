@@ -8,16 +8,17 @@ from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
+from ray_app.catalog import lists
 from ray_app.catalog.pinned import Pinned
 from ray_app.catalog.rule import HIDE, Rule, Rules
-from ray_app.catalog.scenario import Scenario, Scenarios
+from ray_app.catalog.scenario import Channel, Scenario, Scenarios
 from ray_app.catalog.shelves import Shelves
 from ray_app.clock import Clock
-from ray_app.errors import Overloaded
+from ray_app.errors import LemoError, Overloaded
 from ray_app.features.boards import Boards
 from ray_app.features.profile import Profile
 from ray_app.features.view import Moment
-from ray_app.recommend import remote
+from ray_app.recommend import popular, remote
 from ray_app.recommend.ask import Ask
 from ray_app.recommend.budget import Budget
 from ray_app.recommend.place import Ranked, place
@@ -28,19 +29,23 @@ from ray_app.recommend.request_id import RequestIds
 from ray_app.recommend.stages import INLINE, Stages, decide
 from ray_app.recommend.visitor import as_visitor, read_profile
 from ray_app.registry.watch import RANKER, Models
-from ray_app.types import Degraded, Slate
+from ray_app.types import Degraded, Placed, Slate
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
+    from ray_app.stores.base import Documents
+
 CALM, MOST_OPEN = 16, 1000  # requests in hand: up to CALM each gets all its candidates; beyond MOST_OPEN none is taken
 LEAST_CANDIDATES = 50
+LOADING_SHARE = 0.5  # of the budget may go into waiting for a catalogue
 
 
 @dataclass(frozen=True)
 class Parts:
     """What an answer is made of, for every tenant."""
 
+    documents: Documents
     shelves: Shelves
     boards: Boards
     scenarios: Scenarios
@@ -57,8 +62,8 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A slate and how it came to be; the last two are None where no catalogue could be read. `stages_ms`: milliseconds
-    by stage, in order."""
+    """A slate and how it came to be; the last two are None where no catalogue was loaded. `stages_ms`: milliseconds by
+    stage, in order."""
 
     slate: Slate
     stages_ms: Mapping[str, float]
@@ -105,7 +110,8 @@ class Recommender:
             known = await read_profile(p.redis, p.prefix(), tenant, ask, budget)
         slate = Slate(id, tenant, ask.scenario, ask.visitor, p.clock.now(), ())
         if pinned is None:
-            return Decision(replace(slate, degraded=tuple(budget.degraded)), budget.stages)
+            items = await self._unloaded(tenant, ask, scenario, rules, known, budget)
+            return Decision(replace(slate, items=items, degraded=tuple(budget.degraded)), budget.stages)
         if models is None:
             budget.degraded.append(Degraded("catalog", "its rows are older than every model; it is loading"))
             models = Models()
@@ -123,12 +129,44 @@ class Recommender:
         shelf = self._parts.shelves.held(tenant)
         if shelf is None:
             try:
-                shelf = await asyncio.wait_for(self._parts.shelves.of(tenant), budget.left_s())
+                shelf = await asyncio.wait_for(self._parts.shelves.of(tenant), budget.left_s() * LOADING_SHARE)
             except Exception as e:
                 why = "the catalogue is still loading" if isinstance(e, TimeoutError) else str(e)[:200]
                 budget.degraded.append(Degraded("catalog", why))
                 return None
         return shelf.pin()
+
+    async def _unloaded(
+        self, tenant: str, ask: Ask, scenario: Scenario, rules: tuple[Rule, ...], known: Profile, budget: Budget
+    ) -> tuple[Placed, ...]:
+        """What the documents hold of the scenario's popular list, or of any items; none where they do not answer."""
+        p = self._parts
+        try:
+            async with asyncio.timeout(budget.left_s()):
+                made = await lists.popular(p.documents, tenant, scenario.id)
+                pins = [pin.item_id for pin in scenario.pins]
+                moment = await popular.part(p.documents, tenant, made, pins, p.clock.now())
+        except (TimeoutError, LemoError, OSError):
+            return ()
+        what = "some of its items" if made is None else "the scenario's popular list, as the job precompute made it"
+        budget.degraded.append(Degraded("recall", f"without the catalogue: {what}"))
+        hot = replace(scenario, channels={"hot": Channel(1.0, lists.MOST)}, ranked=False, diversity=0.0)
+        request = governed(requested(ask, hot, known, Models(), moment, budget), rules)
+        return place(request, await decide(request, {}, INLINE))
+
+    async def popular(self, tenant: str, scenario_id: str, category: str = "") -> tuple[list[str], int | None]:
+        """Ids that may be shown now, the most popular first, and when a job put them in order (ms): None where none
+        did, so that the hot score of this moment has. Raises UnknownScenario and Unavailable."""
+        p = self._parts
+        scenario, rules = await p.scenarios.get(tenant, scenario_id), await p.rules.of(tenant, scenario_id)
+        made = await lists.popular(p.documents, tenant, scenario_id, category)
+        shelf = p.shelves.held(tenant)
+        if shelf is None:
+            moment = await popular.part(p.documents, tenant, made, (), p.clock.now())
+        else:
+            pinned = shelf.pin()
+            moment = Moment(pinned, p.boards.of(tenant, pinned.n, pinned.epoch), p.clock.now())
+        return popular.eligible(made, scenario, rules, category, moment), None if made is None else made.made_at
 
 
 def _ranked_by(scenario: Scenario, models: Models, budget: Budget) -> Models:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ray_app.catalog import expression
 from ray_app.features.view import NAMES
+from ray_app.models.base import predict_many
 from ray_app.models.popularity import Popularity
 from ray_app.recommend.budget import Budget
 from ray_app.recommend.place import Judged
-from ray_app.types import Degraded, Scores
+from ray_app.types import Degraded, Matrix, Scores
 
 if TYPE_CHECKING:
     from ray_app.models.base import Ranker, Scene
@@ -32,7 +34,16 @@ def rank(ranker: Ranker | None, scene: Scene, score: str, merged: Scores, budget
 
 def judge(ranker: Ranker, scene: Scene, score: str) -> Judged:
     """The expression over what is predicted, and the predictions by task."""
-    predicted = ranker.predict(scene)
+    return judge_many(ranker, [scene], [score])[0]
+
+
+def judge_many(ranker: Ranker, scenes: Sequence[Scene], scores: Sequence[str]) -> list[Judged]:
+    """The same of several requests at once, each with its expression."""
+    predicted = predict_many(ranker, scenes)
+    return [_judged(score, one) for score, one in zip(scores, predicted, strict=True)]
+
+
+def _judged(score: str, predicted: Matrix) -> Judged:
     return Judged(expression.score(score, predicted), dict(zip(expression.TASKS, predicted.T, strict=True)))
 
 

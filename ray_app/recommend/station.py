@@ -15,7 +15,7 @@ from ray_app.features.view import Moment
 from ray_app.recommend.budget import Budget
 from ray_app.recommend.graph import Elsewhere, RankAnswer, RankAsk, RecallAsk, Recalled, RerankAsk
 from ray_app.recommend.place import Judged
-from ray_app.recommend.rank import judge
+from ray_app.recommend.rank import judge_many
 from ray_app.recommend.recall import recall
 from ray_app.recommend.rerank import Reranked, rerank
 from ray_app.registry.watch import Live, Models
@@ -63,9 +63,14 @@ class ModelServer:
     _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def rank(self, asks: Sequence[RankAsk]) -> list[RankAnswer | Elsewhere]:
-        """Each by the live ranker of its tenant. Raises Unavailable for a tenant of which nothing could be read yet."""
+        """Each by the live ranker of its tenant that its scenario names, all of one ranker at once. Raises Unavailable
+        for a tenant of which nothing could be read yet."""
         live = {tenant: await self._models(tenant) for tenant in dict.fromkeys(a.tenant for a in asks)}
-        return [_ranked(ask, live[ask.tenant]) for ask in asks]
+        answers: dict[int, RankAnswer | Elsewhere] = {}
+        for tenant, epoch, kind in dict.fromkeys((a.tenant, a.epoch, a.ranker) for a in asks):
+            mine = [k for k, a in enumerate(asks) if (a.tenant, a.epoch, a.ranker) == (tenant, epoch, kind)]
+            answers |= zip(mine, _ranked([asks[k] for k in mine], live[tenant]), strict=True)
+        return [answers[k] for k in range(len(asks))]
 
     async def _models(self, tenant: str) -> Models:
         """Read at the first ask; who asks meanwhile waits, since "no ranker is live" is not known yet."""
@@ -77,12 +82,16 @@ class ModelServer:
         return self.live.of(tenant)
 
 
-def _ranked(ask: RankAsk, live: Models) -> RankAnswer | Elsewhere:
-    models = live.at(ask.epoch)
+def _ranked(asks: Sequence[RankAsk], live: Models) -> Sequence[RankAnswer | Elsewhere]:
+    """Of one epoch, by one ranker."""
+    models = live.at(asks[0].epoch)
     if models is None:
-        return Elsewhere(live.epoch.id)
-    ranker = (models.ranked_by(ask.ranker) or models).ranker
-    return RankAnswer(judge(ranker, ask.scene, ask.score), ranker.version) if ranker else RankAnswer(UNJUDGED, None)
+        return [Elsewhere(live.epoch.id)] * len(asks)
+    ranker = (models.ranked_by(asks[0].ranker) or models).ranker
+    if ranker is None:
+        return [RankAnswer(UNJUDGED, None)] * len(asks)
+    judged = judge_many(ranker, [a.scene for a in asks], [a.score for a in asks])
+    return [RankAnswer(j, ranker.version) for j in judged]
 
 
 def known_to(visitor: Visitor, n: int) -> Visitor:

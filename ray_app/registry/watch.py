@@ -80,11 +80,13 @@ class Models:
 
 class Live:
     """`of` never waits. `refresh` loads what was promoted since; `follow` does so for ever. `names`: what is loaded;
-    SHADOW is one more, for who logs what it says. When the rows change, everything is loaded anew beside what serves,
-    and then swapped at once."""
+    SHADOW is one more, for who logs what it says. `move`: brings a live ranker to where it ranks, before it does. When
+    the rows change, everything is loaded anew beside what serves, and then swapped at once."""
 
-    def __init__(self, registry: Registry, names: Iterable[str] = NAMES) -> None:
-        self._registry, self._names = registry, frozenset(names)
+    def __init__(
+        self, registry: Registry, names: Iterable[str] = NAMES, move: Callable[[Ranker], Ranker] | None = None
+    ) -> None:
+        self._registry, self._names, self._move = registry, frozenset(names), move
         self._held: dict[str, Models] = {}
         self._refused: set[tuple[str, str, str]] = set()
         self._looked_at: dict[str, float] = {}
@@ -134,7 +136,8 @@ class Live:
             return models
         try:
             version = await self._registry.get(tenant, RANKER if name == SHADOW else name, id)
-            return await loaded(self._registry, tenant, version, models, name)
+            found = await loaded(self._registry, tenant, version, models, name)
+            return await asyncio.to_thread(self._moved, found, name)
         except Unavailable:  # the store's fault and not the version's: it is tried again
             raise
         except Exception as e:  # whatever a foreign artifact can raise: what is live must go on
@@ -143,6 +146,14 @@ class Live:
                 "a version cannot be served; what was live goes on", extra={"version": id, "why": str(e)[:300]}
             )
             return models
+
+    def _moved(self, models: Models, name: str) -> Models:
+        if self._move is None:
+            return models
+        if name == RANKER and models.ranker is not None:
+            return replace(models, ranker=self._move(models.ranker))
+        mine = {k: self._move(r) if OF_KIND[k] == name else r for k, r in models.rankers.items()}
+        return replace(models, rankers=mine)
 
     async def follow(self) -> None:
         while True:

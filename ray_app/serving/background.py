@@ -36,8 +36,9 @@ class Background:
 
     async def start(self, models_alone: bool = False) -> None:
         """Returns when the known tenants are loaded, or could not be: then it is tried again. `models_alone`: only
-        what is live in the registry is followed, of tenants that are asked for."""
+        what is live in the registry is followed, of these tenants and of others that are asked for."""
         if models_alone:
+            await self._quietly(self._models())
             self._tasks = [asyncio.create_task(self.live.follow())]
             return
         await self._quietly(self._prefixes.refresh())
@@ -65,6 +66,10 @@ class Background:
                 await self.live.refresh(tenant)
                 await self.shelves.of(tenant)
         await self._refresh()
+
+    async def _models(self) -> None:
+        for tenant in await self.keys.tenants():
+            await self.live.refresh(tenant)
 
     async def _refresh(self) -> None:
         await self._prefixes.refresh()

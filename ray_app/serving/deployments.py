@@ -61,7 +61,7 @@ class Recall(Stage):
 
 
 class Rank(Stage):
-    """What comes at the same time is ranked in one turn, a forward pass for each: a ranker may look at the visitor."""
+    """What comes at the same time is ranked in one turn: on a GPU and by trees in one pass, in numpy one by one."""
 
     seat: ModelServer
 
@@ -77,11 +77,19 @@ class Rerank(Stage):
         return await self.seat.rerank(ask)
 
 
-def stages(open_stage: OpenStage) -> dict[str, Any]:
-    """Bound deployments by the name of their stage."""
+def options(gpus: float = 0.0) -> dict[str, Any]:
+    """Of a stage's deployment. One with GPUs is stopped before its successor starts, which could wait for ever for a
+    second GPU; meanwhile answers are degraded."""
+    if not gpus:
+        return OPTIONS
+    return {**OPTIONS, "max_surge_percent": 0, "ray_actor_options": {"num_cpus": 0.1, "num_gpus": gpus}}
 
-    def made(shell: type[Stage], **how: bool) -> Any:
-        deployment: Any = serve.deployment(shell, name=shell.__name__, **OPTIONS)
+
+def stages(open_stage: OpenStage, rank_gpus: float = 0.0) -> dict[str, Any]:
+    """Bound deployments by the name of their stage; `rank_gpus` of each replica of Rank."""
+
+    def made(shell: type[Stage], gpus: float = 0.0, **how: bool) -> Any:
+        deployment: Any = serve.deployment(shell, name=shell.__name__, **options(gpus))
         return deployment.bind(open_stage, **how)
 
-    return {"recall": made(Recall), "rank": made(Rank, models_alone=True), "rerank": made(Rerank)}
+    return {"recall": made(Recall), "rank": made(Rank, rank_gpus, models_alone=True), "rerank": made(Rerank)}

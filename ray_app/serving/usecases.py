@@ -15,7 +15,7 @@ from ray_app.models.diversity import DIVERSIFIERS
 from ray_app.models.ranker import KINDS
 from ray_app.recommend import ask as asks
 from ray_app.recommend.channels import KNOWN
-from ray_app.serving import explains, figures, models, operators, rules
+from ray_app.serving import explains, figures, models, operators, prepared, rules
 from ray_app.serving.app import App
 from ray_app.serving.bulk import append, sort, wait_readable
 from ray_app.serving.fields import parse_count, parse_flag
@@ -172,6 +172,8 @@ USES = (
         "Why an item is in an answer, or why it is not", "Explain"),
     Use("related", "GET", ITEM + "/related", related, "Items near one item",
         query=("n", "user_id", "session_id", "debug")),
+    Use("list_popular", "GET", "/api/v1/popular", prepared.list_popular, "What is popular, whole or in a category",
+        "ListPopular", ("scenario", "category", "n")),
     Use("upsert_items", "POST", "/api/v1/items", upsert_items, "Write items in bulk", "UpsertItems", ("wait",)),
     Use("list_items", "GET", "/api/v1/items", list_items, "Items by id, page by page", "ListItems",
         ("limit", "after", "category", "type")),
@@ -180,6 +182,8 @@ USES = (
     Use("track_behaviors", "POST", "/api/v1/behaviors", track_behaviors, "What visitors did, in bulk",
         "TrackBehaviors", ("wait",)),
     Use("upsert_users", "POST", "/api/v1/users", upsert_users, "Write known fields of users in bulk"),
+    Use("get_profile", "GET", "/api/v1/users/{user_id:path}/profile", prepared.get_profile,
+        "What a user did lately, and cared for over months"),
     Use("get_user", "GET", "/api/v1/users/{user_id:path}", get_user, "Known fields of one user"),
     Use("list_scenarios", "GET", "/api/v1/scenarios", list_scenarios, "The tenant's scenarios"),
     Use("put_scenario", "PUT", "/api/v1/scenarios/{scenario}", put_scenario,

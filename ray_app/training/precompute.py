@@ -8,6 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from ray_app.catalog import lists
+from ray_app.catalog.lists import MOST
 from ray_app.catalog.pinned import Pinned
 from ray_app.catalog.scenario import HOME, Scenario, Scenarios
 from ray_app.clock import FixedClock
@@ -18,23 +20,20 @@ from ray_app.recommend.budget import Budget
 from ray_app.recommend.request import Request
 from ray_app.recommend.stages import choose
 from ray_app.registry.watch import Live, Models
-from ray_app.stores.base import Document
 from ray_app.training.gate import Made, release
 from ray_app.training.history import History, visitors_at
 from ray_app.training.report import Refused, Report, Tell
 from ray_app.training.stores import Ground, Stores, catalogue, history, origin_of
 from ray_app.types import Mask, Rows, Scored, Visitor
 
-KIND = "lists"
-MOST, BATCH = 200, 500  # items of a list; lists of a write
+BATCH = 500  # lists of a write
 ACTIVE_S = 90 * 86400  # a visitor with a behaviour in this time has a list
-Listed = tuple[str, Sequence[str]]
+Listed = tuple[str, str, Sequence[str]]  # scenario, category, items
 
 
 async def precompute(stores: Stores, tenant: str, tell: Tell) -> Report:
     """A version of the channel `precomputed` with a list for each active visitor, as `home` would have answered; and
-    documents of kind `lists`, `popular:<scenario>:<category>` ("" for all of them), each with items (the best first)
-    and made_at (ms). Made again at once they are the same."""
+    popular lists as catalog.lists keeps them. Made again at once they are the same."""
     live, origin = Live(stores.registry), await origin_of(stores, tenant)
     pinned = await catalogue(stores, live, tenant)
     events, _ = await history(stores, tenant, pinned)
@@ -44,8 +43,8 @@ async def precompute(stores: Stores, tenant: str, tell: Tell) -> Report:
     found: list[Listed] = [x for s in scenarios for x in popular(s, moment)]
     tell(f"{len(found):,} popular lists of {len(scenarios)} scenarios")
     for k in range(0, len(found), BATCH):
-        batch = [Document(id, now, {"items": list(items), "made_at": now}) for id, items in found[k : k + BATCH]]
-        await stores.documents.upsert(tenant, KIND, batch)
+        batch = [lists.document(*one, now) for one in found[k : k + BATCH]]
+        await stores.documents.upsert(tenant, lists.KIND, batch)
     try:
         made = await made_of(stores, tenant, Ground(pinned, live.of(tenant), origin), events, tell)
     except Refused as e:
@@ -57,8 +56,8 @@ async def made_of(stores: Stores, tenant: str, on: Ground, events: History, tell
     """The lists of visitors. Raises Refused where nobody is to have one."""
     home = await Scenarios(stores.documents, stores.clock).get(tenant, HOME.id)
     moment = _moment(stores, events, on.pinned)
-    lists = await asyncio.to_thread(lambda: dict(personal(events, home, on.models, moment, tell)))
-    model, metrics = Precomputed.fit(lists), {"visitors": float(len(lists))}
+    of_visitors = await asyncio.to_thread(lambda: dict(personal(events, home, on.models, moment, tell)))
+    model, metrics = Precomputed.fit(of_visitors), {"visitors": float(len(of_visitors))}
     if model.empty():
         raise Refused(f"no visitor did anything in the last {ACTIVE_S // 86400} days", metrics)
     about = {"until": int(events.events.at[-1]), **on.origin}
@@ -79,7 +78,7 @@ def popular(scenario: Scenario, moment: Moment) -> Iterator[Listed]:
     for number, category in (*enumerate(pinned.categories), (-1, "")):
         rows = order if number < 0 else order[pinned.category[order] == number]
         if len(rows):
-            yield f"popular:{scenario.id}:{category}", _ids(rows[:MOST], pinned)
+            yield scenario.id, category, _ids(rows[:MOST], pinned)
 
 
 def personal(

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from ray_app.catalog.pinned import Pinned
+from ray_app.features.profile import LONG_TERM as KIND
 from ray_app.registry.watch import Live
 from ray_app.stores.base import Document
 from ray_app.training.history import History
 from ray_app.training.report import Report, Tell
 from ray_app.training.stores import Stores, catalogue, history
 
-KIND = "profiles"
 HALF_LIFE_S = 120 * 86400.0
 MOST_CATEGORIES, BATCH = 10, 1000
 

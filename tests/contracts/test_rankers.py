@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from ray_app.catalog.expression import TASKS
 from ray_app.clock import FixedClock
 from ray_app.features.view import NAMES
-from ray_app.models.base import Ranker, Scene
+from ray_app.models.base import Ranker, Scene, predict_many
+from ray_app.models.blend import Blend
+from ray_app.models.multitask import MultiTask
+from ray_app.models.on_device import OnDevice
 from ray_app.models.ranker import KINDS
 from ray_app.registry.registry import Registry
 from ray_app.registry.watch import RANKER, Live
@@ -64,6 +69,26 @@ def test_candidates_and_the_order_of_them_do_not_change_each_other_s_prediction(
     assert ranker.predict(Scene(scene.features[:1], scene.rows[:1], scene.visitor)) == pytest.approx(
         whole[:1], rel=1e-4
     )
+
+
+def on_cpu(ranker: Ranker) -> Ranker:
+    """What a GPU would rank with, on this machine."""
+    if isinstance(ranker, Blend):
+        return ranker.over(on_cpu)
+    return OnDevice(ranker, "cpu", torch.float32) if isinstance(ranker, MultiTask) else ranker
+
+
+@pytest.mark.parametrize("place", [lambda ranker: ranker, on_cpu], ids=["numpy", "device"])
+def test_several_requests_at_once_get_what_each_gets_alone(ranker: Ranker, place: Callable[[Ranker], Ranker]) -> None:
+    some, one = [e.scene for e in judged().examples[:20]], place(ranker)
+    some[4] = replace(some[4], features=some[4].features[:0], rows=some[4].rows[:0])
+    some[5] = replace(some[5], features=some[5].features[:1], rows=some[5].rows[:1])
+    some[6] = replace(some[6], visitor=judged(3).examples[1].visitor)
+    for found, scene in zip(predict_many(one, some), some, strict=True):
+        assert found.shape == (len(scene.rows), len(TASKS))
+        assert found == pytest.approx(one.predict(scene), abs=1e-6)
+        assert found == pytest.approx(ranker.predict(scene), abs=1e-5)
+    assert predict_many(one, []) == []
 
 
 def test_no_candidates_and_missing_features_are_no_error(ranker: Ranker) -> None:

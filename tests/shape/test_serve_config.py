@@ -57,6 +57,22 @@ def test_one_application_and_importable_names(file: Any) -> None:
         assert callable(getattr(import_module(module), attribute)), name
 
 
+@pytest.mark.parametrize("gpus", [0.0, 0.5, 1.0])
+def test_a_replica_of_rank_alone_gets_what_the_settings_give_it_of_a_gpu(gpus: float) -> None:
+    """And is stopped before its successor starts, since there may be no second one."""
+    from ray_app.serving.deployments import stages
+
+    async def nothing() -> Any:
+        raise AssertionError("nothing is opened before it is deployed")
+
+    found = {name: made._bound_deployment for name, made in stages(nothing, gpus).items()}
+    asked = {name: d.ray_actor_options.get("num_gpus", 0) for name, d in found.items()}
+    assert asked == {"recall": 0, "rank": gpus, "rerank": 0}
+    assert {name: d._deployment_config.max_surge_percent for name, d in found.items()} == {
+        "recall": 100, "rank": 0 if gpus else 100, "rerank": 100,
+    }  # fmt: skip
+
+
 def test_a_whole_cpu_of_two_is_left_for_jobs() -> None:
     tree = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
     asked = [d["ray_actor_options"]["num_cpus"] * d["num_replicas"] for d in tree["applications"][0]["deployments"]]

@@ -137,6 +137,8 @@ class Shop:
 
         from ray_app.training.embed import embed
         from ray_app.training.evaluate import evaluate
+        from ray_app.training.precompute import precompute
+        from ray_app.training.profiles import profiles
         from ray_app.training.recallers import learn
         from ray_app.training.train import train
 
@@ -146,6 +148,8 @@ class Shop:
             "factors": partial(learn, name="factors"),
             "train": train,
             "evaluate": evaluate,
+            "precompute": precompute,
+            "profiles": profiles,
         }[name]
         return await run(self.world, self.tenant, tell=lambda line: None)
 

@@ -95,6 +95,7 @@ async def test_the_stages_of_a_graph_load_what_they_work_with(shop: Shop) -> Non
     server, close_server = await open_stage(shop.world.settings, models_alone=True)
     station, close_station = await open_stage(shop.world.settings)
     try:
+        assert server.live.of(shop.tenant).versions == {RANKER: live[RANKER]}  # before anybody has asked
         (answer,) = await server.rank([RankAsk(shop.tenant, scene, "click")])
         assert answer.version == live[RANKER]
         assert server.live.of(shop.tenant).versions == {RANKER: live[RANKER]}

@@ -49,6 +49,15 @@ def test_a_variable_sets_a_field(name: str, value: str, key: str, expected: Any)
     assert of(load({name: value, "OTHER": "x", "lemo_x": "y"}), key) == expected
 
 
+def test_a_gpu_is_given_to_a_placement_that_has_replicas_of_rank() -> None:
+    graph = {"LEMO_SERVING_PLACEMENT": "graph", "LEMO_SERVING_RANK_GPUS": "0.5"}
+    assert of(load(graph), "serving.rank_gpus") == 0.5
+    with pytest.raises(InvalidSettings, match="'inline' has none"):
+        load({"LEMO_SERVING_RANK_GPUS": "1"})
+    with pytest.raises(InvalidSettings, match=r"serving\.rank_gpus is '2'"):
+        load({**graph, "LEMO_SERVING_RANK_GPUS": "2"})
+
+
 def test_the_data_folder_is_made_absolute_from_where_the_process_began(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -89,6 +89,18 @@ def test_what_json_cannot_hold_costs_no_line(lines: Lines, value: object) -> Non
     assert [line["message"] for line in lines.read()] == ["value"]
 
 
+def test_lines_go_where_the_process_began_to_write_errors(
+    our_logger: logging.Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Serve puts in the place of sys.stderr what keeps lines in memory."""
+    real, instead = io.StringIO(), io.StringIO()
+    monkeypatch.setattr("sys.__stderr__", real)
+    monkeypatch.setattr("sys.stderr", instead)
+    logs.start("INFO")
+    logging.getLogger("ray_app.some.part").warning("away")
+    assert (orjson.loads(real.getvalue())["message"], instead.getvalue()) == ("away", "")
+
+
 def test_a_second_start_changes_only_the_level(our_logger: logging.Logger) -> None:
     logs.start("INFO")
     logs.start("ERROR")

@@ -28,6 +28,7 @@ ANSWERS: Mapping[str, type[Message]] = {
     "Recommend": recommendation_pb2.RecommendResponse,
     "GetTrace": struct_pb2.Struct,
     "Explain": struct_pb2.Struct,
+    "ListPopular": recommendation_pb2.ListPopularResponse,
     "UpsertItems": bulk_pb2.BulkResponse,
     "GetItem": item_pb2.CatalogItem,
     "ListItems": item_pb2.ListItemsResponse,

@@ -101,10 +101,19 @@ LETTER = _object(
     id=TEXT, flow=TEXT, why=TEXT, topic=TEXT, partition=WHOLE, position=WHOLE, appended_at=WHOLE, key=TEXT, body=TEXT,
     state=TEXT, whole=FLAG, generation=WHOLE, written_at=WHOLE,
 )  # fmt: skip
+POPULAR = _object(
+    scenario=TEXT, category=TEXT, source={"enum": ["precomputed", "hot"]}, made_at=WHOLE,
+    items=_list(_object(item_id=TEXT)),
+)  # fmt: skip
+PROFILE = _object(
+    user_id=TEXT, recent=_list(_object(item_id=TEXT, at=WHOLE, weight=WHOLE, purchases=WHOLE)), seen=WHOLE,
+    long_term={"type": ["object", "null"]},
+)  # fmt: skip
 OPEN = {"type": "object"}  # docs/api.md says what is in it
 ANSWERS = {
     "get_trace": OPEN, "explain": OPEN,
     "read_realtime": _object(window=TEXT, scenario=TEXT, arm=TEXT, windows=_list(WINDOW)),
+    "list_popular": POPULAR, "get_profile": PROFILE,
     "recommend": SLATE, "related": SLATE, "upsert_items": BULK, "track_behaviors": BULK, "upsert_users": BULK,
     "delete_item": BULK, "get_item": ITEM, "list_items": _object(items=_list(ITEM), next=TEXT), "get_user": USER,
     "list_scenarios": _object(scenarios=_list(SHOWN_SCENARIO)), "put_scenario": SHOWN_SCENARIO,

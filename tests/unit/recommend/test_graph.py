@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import pickle
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 
 from ray_app.catalog import expression
 from ray_app.catalog.rows import FIRST
@@ -23,10 +24,12 @@ from ray_app.events.schema import item_to_dict
 from ray_app.features.boards import Boards
 from ray_app.features.view import NAMES
 from ray_app.models.base import Ranker, Scene
+from ray_app.models.multitask import MultiTask
+from ray_app.models.on_device import OnDevice
 from ray_app.recommend.budget import Budget
 from ray_app.recommend.graph import Graph, RankAsk, RecallAsk
 from ray_app.recommend.place import Ranked, place
-from ray_app.recommend.rank import POPULARITY
+from ray_app.recommend.rank import POPULARITY, judge
 from ray_app.recommend.request import Request
 from ray_app.recommend.stages import INLINE, Stages, decide
 from ray_app.recommend.station import ModelServer, Station, known_to
@@ -38,6 +41,7 @@ from ray_app.stores.blobs import Blobs
 from ray_app.stores.memory import MemoryDocuments
 from ray_app.stores.sqlite_faiss import SqliteVectors
 from ray_app.training.rankers import fit, parts
+from ray_app.types import Matrix
 from tests.unit.make import NOW, TENANT, item, moment, visitor
 from tests.unit.training.test_contest import DESIGNS, NAMED, drawn
 
@@ -247,6 +251,33 @@ async def test_all_who_ask_a_model_server_at_first_wait_for_its_ranker(tmp_path:
     scene = Scene(np.zeros((2, len(NAMES)), np.float32), np.arange(2, dtype=np.int32), visitor())
     answers = await asyncio.gather(*(fresh.rank([RankAsk(TENANT, scene, "click")]) for _ in range(3)))
     assert [a.version for (a,) in answers] == [(await registry.live_ids(TENANT))[RANKER]] * 3
+
+
+async def test_what_a_model_server_is_asked_at_once_is_ranked_in_one_pass_where_the_ranker_was_moved_to(
+    tmp_path: Path, ranker: Ranker
+) -> None:
+    class Counted(OnDevice):
+        passes = 0
+
+        def predict_many(self, scenes: Sequence[Scene]) -> list[Matrix]:
+            Counted.passes += 1
+            return super().predict_many(scenes)
+
+    def move(one: Ranker) -> Ranker:
+        assert isinstance(one, MultiTask)
+        return Counted(one, "cpu", torch.float32)
+
+    moved = ModelServer(Live(await with_live(ranker, tmp_path), move=move))
+    scenes = [e.scene for e in drawn(3)[:6]]
+    scores = ["click", "2 * click"] * 3
+    asks = [RankAsk(TENANT, scene, score) for scene, score in zip(scenes, scores, strict=True)]
+    answers = await moved.rank([*asks[:3], RankAsk("nobody", scenes[0], "click"), *asks[3:]])
+    assert Counted.passes == 1
+    assert answers.pop(3).version is None
+    for found, scene, score in zip(answers, scenes, scores, strict=True):
+        expected = judge(ranker, scene, score)
+        assert found.judged.scores == pytest.approx(expected.scores, abs=1e-5)
+        assert list(found.judged.tasks) == list(expected.tasks)
 
 
 async def test_a_model_server_whose_registry_was_away_looks_again(tmp_path: Path) -> None:

@@ -114,8 +114,8 @@ async def shop(
     )
     scenarios = Scenarios(documents, CLOCK)
     parts = Parts(
-        shelves, Boards(redis, lambda: "p", Features()), scenarios, Rules(documents, CLOCK), lambda t: models, redis,
-        lambda: "p", CLOCK, IDS, lambda: f"u{next(made)}",
+        documents, shelves, Boards(redis, lambda: "p", Features()), scenarios, Rules(documents, CLOCK),
+        lambda t: models, redis, lambda: "p", CLOCK, IDS, lambda: f"u{next(made)}",
     )  # fmt: skip
     if request.param == "graph":
         registry = Registry(documents, Blobs(tmp_path / "blobs"), CLOCK)
@@ -213,20 +213,6 @@ async def test_without_a_state_store_the_answer_degrades_and_says_why(shop: Shop
     slate = await shop.ask(n=10)
     assert len(ids(slate)) == 10
     assert why(slate) == [("profile", None)]
-
-
-async def test_a_catalogue_that_still_loads_answers_in_time_with_nothing_and_says_why(shop: Shop) -> None:
-    class Slow(MemoryDocuments):
-        async def find(self, *args: Any, **kwargs: Any) -> Any:
-            await asyncio.sleep(60)
-
-    await shop.put(replace(CALM, budget_s=0.05))
-    shelves = Shelves(Slow(CLOCK), shop.parts.shelves._vectors, shop.redis, "p", lambda tenant: None)
-    began = CLOCK.monotonic()
-    slate = await Recommender(replace(shop.parts, shelves=shelves)).recommend(TENANT, Ask("home"))
-    assert CLOCK.monotonic() - began < 5
-    assert (ids(slate), why(slate)) == ([], [("catalog", None)])
-    await shelves.stop()
 
 
 class Far:
