@@ -65,8 +65,8 @@ class World:
         await self.redis.aclose()
 
 
-def world(settings: Settings) -> World:
-    """Each store by its URL, or embedded in the data folder; any mixture works."""
+def world(settings: Settings, clock: Clock | None = None) -> World:
+    """Each store by its URL, or embedded in the data folder; any mixture works. `clock`: the machine's unless said."""
     from ray_app.registry.registry import Registry
     from ray_app.stores import redis as state
     from ray_app.stores.blobs import Blobs
@@ -74,7 +74,7 @@ def world(settings: Settings) -> World:
     from ray_app.stores.olap import Olap
     from ray_app.streams.control import Prefixes
 
-    clock, s = SystemClock(), settings.stores
+    clock, s = clock or SystemClock(), settings.stores
     found = addresses(settings.data) if not (s.redis_url and s.clickhouse_url) else None
     documents = _documents(settings, clock)
     blobs = Blobs(s.blobs_url or settings.data / "blobs", settings.data / "copies")
@@ -152,9 +152,9 @@ def background(w: World, names: Iterable[str]) -> Background:
     return Background(w.clock, keys, live, shelves, boards, w.prefixes)
 
 
-async def open_app(settings: Settings, **stages: Callable[[Any], Awaitable[Any]]) -> App:
-    """Everything that a gateway replica answers with; its background tasks run until `close`. `stages`: how each is
-    asked in another process; none: they run in this one."""
+async def open_app(settings: Settings, clock: Clock | None = None, **stages: Callable[[Any], Awaitable[Any]]) -> App:
+    """Everything that a gateway replica answers with; its background tasks run until `close`. `clock`: the machine's
+    unless said. `stages`: how each is asked in another process; none: they run in this one."""
     from ray_app.access.keys import demo_key
     from ray_app.catalog.rule import Rules
     from ray_app.catalog.scenario import Scenarios
@@ -169,7 +169,7 @@ async def open_app(settings: Settings, **stages: Callable[[Any], Awaitable[Any]]
     from ray_app.stores.redis import refuse_cluster
 
     logs.start(settings.logs.level)
-    w = world(settings)
+    w = world(settings, clock)
     await refuse_cluster(w.redis)
     known = background(w, (*NAMES, SHADOW))
     if settings.embedded():  # a readable key is for one machine

@@ -5,19 +5,22 @@
 -- that showed the item to the same visitor. Repeated events and repeated answers count once. propensity: with which
 -- probability the item came to its place, below 1 only where the scenario explores.
 -- Parameters: tenant; since, until (ms: of the answers); window_ms (from an answer on); unconfirmed (1: also answers
--- for which no impression came at all).
+-- for which no impression came at all); one_in (1: every answer; n: one of n, the same ones each time).
 WITH
   shown AS (
     SELECT
       request_id, visitor, scenario, answered_at, arms, versions,
-      JSONExtractString(placed, 'item_id') AS item_id,
+      placed.item_id AS item_id,
       toUInt16(number - 1) AS position,
-      JSONExtractFloat(placed, 'score') AS score,
-      JSONExtract(placed, 'channels', 'Array(String)') AS channels,
-      JSONExtract(placed, 'features', 'Array(Float32)') AS features,
-      if(JSONHas(placed, 'propensity'), JSONExtractFloat(placed, 'propensity'), 1.) AS propensity
+      placed.score AS score,
+      placed.channels AS channels,
+      arrayMap(x -> ifNull(x, toFloat32(nan)), placed.features) AS features,
+      ifNull(placed.propensity, 1.) AS propensity
     FROM (
-      SELECT request_id, visitor, scenario, answered_at, arms, versions, JSONExtractArrayRaw(items) AS list
+      -- In one go: JSONExtractArrayRaw writes numbers anew, and loses the sign of a zero.
+      SELECT request_id, visitor, scenario, answered_at, arms, versions, JSONExtract(items, 'Array(Tuple(
+        item_id String, score Float64, channels Array(String), features Array(Nullable(Float32)),
+        propensity Nullable(Float64)))') AS list
       FROM slates FINAL
       WHERE tenant = {tenant:String} AND answered_at >= {since:Int64} AND answered_at < {until:Int64}
     )
@@ -71,6 +74,7 @@ SELECT
   f.clicked AS clicked, f.converted AS converted, f.watch_time AS watch_time
 FROM kept AS k
 LEFT JOIN followed AS f ON k.request_id = f.request_id AND k.item_id = f.item_id
+WHERE cityHash64(k.request_id) % {one_in:UInt32} = 0
 ORDER BY answered_at, request_id, position;
 
 -- name: confirmed_answers

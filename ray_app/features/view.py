@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 from itertools import pairwise
 
 import numpy as np
@@ -25,6 +26,8 @@ NAMES = (
     "age", "price", "price_above_usual", "price_from_usual",
     "likeness", "likeness_all", "likeness_last", "category_share", "popularity_above", "history", "away",
 )  # fmt: skip
+VIEW = "view"  # in a logged slate's `versions`: of which view its features are
+IDENTITY = blake2b("\n".join(NAMES).encode(), digest_size=6).hexdigest()  # what changes its meaning needs a new name
 PLACE = 10.0  # a channel's place p becomes PLACE / (PLACE + p), 0 where the channel did not find the item
 MEMORY_S = 60 * DAY_S
 TASTE_S = 400 * DAY_S  # half-life of what the text of an item says of its taker: longer than of what comes next

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ray_app.cancel import cancel
 from ray_app.errors import LemoError
 from ray_app.events.base import Entry, EventLog
 from ray_app.events.schema import slate_entry
+from ray_app.features.view import IDENTITY, VIEW
 from ray_app.types import Slate
 
 logger = logging.getLogger(__name__)
@@ -68,11 +70,12 @@ class Slates:
 
 
 def _entries(slates: Sequence[Slate]) -> list[Entry]:
-    """Without what cannot be written: it would hold up all that come later."""
+    """Each with the view that its features are of; without what cannot be written: it would hold up all that come
+    later."""
     found = []
     for s in slates:
         try:
-            found.append(slate_entry(s))
+            found.append(slate_entry(replace(s, versions={**s.versions, VIEW: IDENTITY})))
         except Exception:
             logger.exception("a slate cannot be written and is left out", extra={"request_id": s.request_id})
     return found

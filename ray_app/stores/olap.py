@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ray_app.errors import InvalidSettings, Unavailable
 from ray_app.stores.migrate import migrate
@@ -47,11 +48,12 @@ class Olap:
         return await self._do(lambda c: list(c.query(sql, parameters=dict(parameters or {})).named_results()))
 
     async def columns(self, sql: str, parameters: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """The same as numpy arrays by column name, for many rows; {} when there are none: names come with the rows."""
+        """The same as numpy arrays by column name, for many rows; {} when there are none: names come with the rows. A
+        column of arrays is one of dtype object, since their lengths differ."""
 
         def work(c: Client) -> dict[str, Any]:
             found = c.query(sql, parameters=dict(parameters or {}), column_oriented=True)
-            return {name: np.asarray(c) for name, c in zip(found.column_names, found.result_columns, strict=False)}
+            return {name: _array(c) for name, c in zip(found.column_names, found.result_columns, strict=False)}
 
         return await self._do(work)
 
@@ -85,6 +87,11 @@ class Olap:
     async def close(self) -> None:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._drop)
         self._thread.shutdown()
+
+
+def _array(column: Sequence[Any]) -> NDArray[Any]:
+    nested = len(column) and isinstance(column[0], Sequence) and not isinstance(column[0], str)
+    return np.fromiter(column, object, len(column)) if nested else np.asarray(column)
 
 
 def _connect(url: str, timeout_s: int) -> Client:

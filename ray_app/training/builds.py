@@ -30,6 +30,12 @@ def last(blobs: Blobs, tenant: str, name: str) -> dict[str, Any] | None:
     return found
 
 
+def source_of(blobs: Blobs, tenant: str, name: str) -> str:
+    """Of what the newest build is made; "" before the first."""
+    page = last(blobs, tenant, name)
+    return str(page["dataset"]["source"]) if page else ""
+
+
 def columns(blobs: Blobs, tenant: str, name: str) -> tuple[str, dict[str, Any]]:
     """The id of the newest build and its columns as arrays.
 

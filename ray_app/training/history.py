@@ -71,19 +71,45 @@ def from_columns(found: Mapping[str, NDArray[Any]], rows: Mapping[str, int], n_r
     return History(tuple(names.tolist()), events, watched[keep].astype(np.float32))
 
 
+class Journal:
+    """A history by visitor, to be asked for one of them at a moment."""
+
+    def __init__(self, known: History) -> None:
+        e = known.events
+        order = np.lexsort((e.at, e.users))
+        self._names = known.visitors
+        self._numbers = {name: number for number, name in enumerate(known.visitors)}
+        self._users, self._rows, self._times, self._weights = (
+            e.users[order],
+            e.rows[order],
+            e.at[order],
+            e.weights[order],
+        )
+
+    def before(self, name: str, at: int) -> Visitor:
+        """As the profile would have told a request at `at`; somebody without a history by then has an empty one."""
+        number = self._numbers.get(name, -1)
+        first, end = np.searchsorted(self._users, [number, number + 1])
+        return self._part(name, int(first), int(first + np.searchsorted(self._times[first:end], at)), at)
+
+    def all(self, at: int) -> dict[int, Visitor]:
+        """By user number everybody with a history, all of which came before `at`."""
+        starts = np.flatnonzero(np.diff(self._users, prepend=-1)).tolist()
+        ends = [*starts[1:], len(self._users)]
+        numbers = self._users[starts].tolist() if starts else []
+        return {u: self._part(self._names[u], a, b, at) for u, a, b in zip(numbers, starts, ends, strict=False)}
+
+    def _part(self, name: str, first: int, end: int, at: int) -> Visitor:
+        if first == end:
+            none = np.zeros(0, np.float32)
+            return Visitor(name, none.astype(np.int32), none, none, none, none.astype(np.int32))
+        part = slice(first, end)
+        return _visitor(name, self._rows[part], self._times[part], self._weights[part], at)
+
+
 def visitors_at(known: History, at: int) -> dict[int, Visitor]:
     """By user number everybody with a history, as the profile would have told a request at `at`."""
-    e = known.events
-    if not len(e):
-        return {}
-    order = np.lexsort((e.at, e.users))
-    users, rows, times, weights = e.users[order], e.rows[order], e.at[order], e.weights[order]
-    starts = np.flatnonzero(np.diff(users, prepend=-1))
-    ends = np.append(starts[1:], len(users))
-    return {
-        int(users[a]): _visitor(known.visitors[users[a]], rows[a:b], times[a:b], weights[a:b], at)
-        for a, b in zip(starts, ends, strict=True)
-    }
+    return Journal(known).all(at)
 
 
 def _visitor(

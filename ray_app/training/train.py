@@ -1,11 +1,12 @@
-"""Train the ranker: examples of weekly slices of time, every kind fitted on the older and judged on the newest, gate,
-the winner fitted on all, register, promote."""
+"""Train the ranker: examples of weekly slices of time and of logged answers, every kind fitted on the older and judged
+on the newest, gate, the winner fitted on all, register, promote."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 from ray_app.catalog.pinned import Pinned
 from ray_app.catalog.scenario import HOME, Scenarios
@@ -18,6 +19,7 @@ from ray_app.training.contest import FIGURE, NoneLeft, hold, winner
 from ray_app.training.gate import Made, Policy, release
 from ray_app.training.history import History
 from ray_app.training.judge import Slice, judge
+from ray_app.training.logged import Logged, is_of_slates, read
 from ray_app.training.past import Example
 from ray_app.training.rankers import Away, Designs, fit, parts, reloaded
 from ray_app.training.report import Refused, Report, Tell
@@ -31,25 +33,30 @@ DESIGNS = Designs()
 
 @dataclass(frozen=True, slots=True)
 class How(Slicing):
-    """Which slices, and by which rankers; `away`: as in rankers.parts."""
+    """Which slices, and by which rankers; `away`: as in rankers.parts. `logged`: answers that teach beside the
+    history."""
 
     designs: Designs = DESIGNS
     away: Away | None = None
+    logged: Logged = field(default_factory=Logged)
 
 
 @dataclass(frozen=True)
 class Trained:
-    """The winner fitted on the newest slices, and the honest figures of one fitted only on those before the newest."""
+    """The winner fitted on the newest slices, and the honest figures of one fitted only on those before the newest.
+    `slates`: what it learned of logged answers."""
 
     ranker: Ranker
     metrics: dict[str, float]
     evaluated_from: int
+    slates: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """`label_days`: length of each slice. `policy`: what a good one becomes. `dataset`: learn from its newest build
-    instead of the live tables. `away`: as in rankers.parts."""
+    instead of the live tables: of logged answers beside the live history where it is made of them, else of history
+    alone. `away`: as in rankers.parts."""
 
     label_days: int = 14
     policy: Policy = "live"
@@ -65,14 +72,17 @@ async def train(stores: Stores, tenant: str, tell: Tell, plan: Plan = Plan()) ->
     scenario = await Scenarios(stores.documents, stores.clock).get(tenant, HOME.id)
     before = await stores.registry.live(tenant, RANKER)
     how = How(scenario, plan.label_days, stores.settings.features, away=plan.away)
+    of_slates = await is_of_slates(stores, tenant, plan.dataset)
     try:
-        events, build = await history(stores, tenant, pinned, plan.dataset)
+        events, build = await history(stores, tenant, pinned, None if of_slates else plan.dataset)
+        if of_slates or plan.dataset is None:
+            how = replace(how, logged=await read(stores, tenant, events, pinned, how, plan.dataset))
         found = await asyncio.to_thread(fit_ranker, events, pinned, live.of(tenant), how, tell, before)
     except Refused as e:
         return Report(RANKER, None, e.metrics, str(e))
     about = {"kind": found.ranker.kind, "features": list(NAMES), "label_days": plan.label_days,
              "evaluated_from": found.evaluated_from, "until": int(events.events.at[-1]), "dataset": build,
-             "parameters": asdict(how.designs), **origin}  # fmt: skip
+             "slates": found.slates, "parameters": asdict(how.designs), **origin}  # fmt: skip
     made = Made(RANKER, found.ranker.arrays(), found.metrics, about, pinned.n)
     return await release(stores, tenant, made, plan.policy)
 
@@ -100,29 +110,36 @@ def fit_ranker(
             f"too little history: at least {LEAST_USERS} visitors must have taken something new in each of two "
             f"consecutive slices of {how.label_days} days"
         )
+    taught, names = how.logged.teaching(cuts[0], tell), how.logged.names or events.visitors
     try:
-        entries = hold(parts(learned, events.visitors, how.away), newest, how.designs, tell)
+        entries = hold(parts([*learned, *taught], names, how.away), newest, how.designs, tell)
         kind = winner(entries, tell)
         metrics = dict(entries[kind].metrics)
         metrics |= {f"{k}_{FIGURE}": e.figure for k, e in entries.items()}
-        _gate(metrics, newest, live.ranker, before)
-        every = parts([e for cut in cuts[:SLICES] for e in found[cut]], events.visitors, how.away)
+        comparable = live.ranker if before is not None and _same_view(before) else None
+        metrics |= how.logged.judged({"slates_": entries[kind].ranker, "live_slates_": comparable}, cuts[0], tell)
+        _gate(metrics, newest, comparable, before)
+        every = parts([*(e for cut in cuts[:SLICES] for e in found[cut]), *taught], names, how.away)
         kept = replace(how.designs, neural=replace(how.designs.neural, attention="attention" in entries))
         final = reloaded(fit(kind, every, "final", kept, lambda line: None))
     except (ValueError, BrokenArtifact, NoneLeft) as e:
         raise Refused(str(e)) from None
-    return Trained(final, metrics, cuts[0])
+    return Trained(final, metrics, cuts[0], how.logged.about(taught))
+
+
+def _same_view(before: Version) -> bool:
+    return tuple(before.about.get("features", ())) == NAMES
 
 
 def _gate(metrics: dict[str, float], on: Slice, live: Ranker | None, before: Version | None) -> None:
     """Raises Refused when nothing was found, or when the winner is worse than the live one: measured on this slice
-    where that one was trained before it and is of the same features, else against its own figure of its day."""
+    where that one was trained before it and is of the same features (`live`), else against its own figure of its
+    day."""
     if not metrics[FIGURE]:
         raise Refused(f"{FIGURE} is 0: no list has anything that was taken later", metrics)
     if before is None:
         return
-    same = live is not None and tuple(before.about.get("features", ())) == NAMES
-    if live is not None and same and not on.seen_by(before.about):
+    if live is not None and not on.seen_by(before.about):
         bar = judge(live, on)[FIGURE]
     else:
         bar = OWN_SHARE * before.metrics.get(FIGURE, 0.0)

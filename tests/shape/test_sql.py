@@ -17,12 +17,12 @@ TYPES = {
 }  # fmt: skip
 ENGINES = {"MergeTree", "ReplacingMergeTree", "SummingMergeTree", "AggregatingMergeTree", "View", "MaterializedView"}
 FUNCTIONS = {
-    "any", "argMax", "argMin", "arrayAUC", "arrayEnumerate", "avg", "coalesce", "concat", "count", "countIf",
-    "dateDiff", "greatest", "groupArray", "if", "ifNull", "indexOf", "JSONExtract", "JSONExtractArrayRaw",
-    "JSONExtractFloat", "JSONExtractInt", "JSONExtractString", "JSONHas", "least", "length", "max", "maxIf", "min",
-    "minIf", "multiIf", "now64", "quantile", "round", "splitByChar", "sum", "sumIf", "toFloat64", "toInt64",
-    "toString", "toUInt16", "toUInt32", "toUInt64", "toUnixTimestamp64Milli", "tuple", "uniq", "uniqCombined64",
-    "uniqExact",
+    "any", "argMax", "argMin", "arrayAUC", "arrayEnumerate", "arrayMap", "avg", "cityHash64", "coalesce", "concat",
+    "count", "countIf", "dateDiff", "greatest", "groupArray", "if", "ifNull", "indexOf", "JSONExtract",
+    "JSONExtractArrayRaw", "JSONExtractFloat", "JSONExtractInt", "JSONExtractString", "JSONHas", "least", "length",
+    "max", "maxIf", "min", "minIf", "multiIf", "now64", "quantile", "round", "splitByChar", "sum", "sumIf",
+    "toFloat32", "toFloat64", "toInt64", "toString", "toUInt16", "toUInt32", "toUInt64", "toUnixTimestamp64Milli",
+    "tuple", "uniq", "uniqCombined64", "uniqExact",
 }  # fmt: skip
 WORDS = {"AND", "AS", "BY", "FROM", "IN", "JOIN", "NOT", "ON", "OR", "OVER", "USING", "VALUES", "WHERE", "WITH"}
 REPEATABLE = re.compile(

@@ -100,6 +100,28 @@ async def test_an_example_has_the_propensity_with_which_it_was_drawn_and_1_where
     assert (await examples(house.olap, ASKED))["propensity"].tolist() == [0.25, 1.0]
 
 
+async def test_features_come_back_to_the_bit_also_where_some_are_missing_and_an_item_has_none(house: House) -> None:
+    values = np.float32([0.1, -0.0, np.nan, 1e-30, 16777217.0, 3.14159274])
+    several = (Placed("a", 1.0, ("hot",), REASON, tuple(values.tolist())), Placed("b", 0.5, ("hot", "new"), REASON))
+    await house.put(replace(PLAIN, items=several))
+    await house.see(items="ab")
+    found = await examples(house.olap, ASKED)
+    assert [np.float32(f).tobytes() for f in found["features"]] == [values.tobytes(), b""]
+    assert [list(c) for c in found["channels"]] == [["hot"], ["hot", "new"]]
+
+
+async def test_of_too_many_answers_some_are_whole_and_the_others_absent(house: House) -> None:
+    for k in range(40):
+        await house.show(f"r{k}", k, "ab")
+        await house.see(f"r{k}", "ab", k + 1)
+    await house.do("a", "click", 100, None)  # counts for the last answer, whether that is read or not
+    some = await house.labels(replace(ASKED, one_in=4))
+    assert 0 < len({r for r, _ in some}) < 30
+    assert len(some) == 2 * len({r for r, _ in some})
+    every = await house.labels()
+    assert some == {k: every[k] for k in some}
+
+
 async def test_only_what_was_confirmed_is_an_example(house: House) -> None:
     await house.show("r")
     await house.see(items="ab")
