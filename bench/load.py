@@ -2,7 +2,8 @@
 
 In an open loop a latency counts from the time at which the request was due, so that waiting for a free connection, or
 for this client, counts. Reads {"host", "port", "path", "asks": [[key, body], ...], "rate", "seconds", "connections"}
-from stdin, rate 0 for the closed loop; writes {"ms": [...], "errors": n, "seconds": s} to stdout.
+from stdin, rate 0 for the closed loop; writes {"ms": [...], "due": [...], "errors": n, "seconds": s} to stdout. When a
+request was due is said by time.perf_counter, which the processes of one machine share.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ class Connection(asyncio.Protocol):
         self._free, self._buffer, self._due = free, bytearray(), 0.0
         self._transport: asyncio.Transport | None = None
         self.ms: list[float] = []
+        self.due: list[float] = []
         self.errors, self.busy = 0, False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -48,6 +50,7 @@ class Connection(asyncio.Protocol):
             return
         self._buffer.clear()
         self.ms.append((time.perf_counter() - self._due) * 1000)
+        self.due.append(self._due)
         self.errors += not head.startswith(b"http/1.1 200")
         self.busy = False
         self._free(self)
@@ -130,7 +133,8 @@ async def _drained(connections: list[Connection], late: deque[float] | None = No
 async def main() -> None:
     plan = json.load(sys.stdin)
     connections, seconds = await (open_loop(plan) if plan["rate"] else closed(plan))
-    found = {"ms": [ms for c in connections for ms in c.ms], "errors": sum(c.errors for c in connections)}
+    times = {"ms": [ms for c in connections for ms in c.ms], "due": [due for c in connections for due in c.due]}
+    found = {**times, "errors": sum(c.errors for c in connections)}
     json.dump({**found, "seconds": seconds}, sys.stdout)
 
 

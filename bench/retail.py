@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -31,26 +32,27 @@ def orders() -> pd.DataFrame:
     return whole.sort_values("occurred_at", kind="stable").reset_index(drop=True)
 
 
-def shelf(until: int, size: int = 384) -> tuple[Pinned, TextEmbedder]:
-    """Items first sold before `until`, embedded."""
+def item_table() -> list[dict[str, Any]]:
+    """Every item as the API takes it."""
     found = pd.read_csv(FOLDER / "items.csv.gz", dtype={"StockCode": str, "Description": str}, keep_default_na=False)
     sold = pd.to_datetime(found.FirstSold).to_numpy().astype("datetime64[ms]").astype(np.int64)
-    items = [
-        parse(
-            {
-                "item_id": code, "title": title or code, "category": category, "price": float(price),
-                "published_at": int(at),
-            },
-            "bench",
-            until,
-        )
-        for code, title, price, category, at in zip(
-            found.StockCode, found.Description, found.Price, found.Category, sold, strict=True
-        )
-        if at < until
-    ]  # fmt: skip
-    embedder = TextEmbedder.fit([f"{i.title} {i.category}" for i in items], size)
-    return made(items, embedder), embedder
+    columns = zip(found.StockCode, found.Description, found.Price, found.Category, sold, strict=True)
+    return [
+        {"item_id": code, "title": title or code, "category": category, "price": float(price), "published_at": int(at)}
+        for code, title, price, category, at in columns
+    ]
+
+
+def items(until: int, tenant: str = "bench") -> list[Item]:
+    """Those first sold before `until`."""
+    return [parse(raw, tenant, until) for raw in item_table() if raw["published_at"] < until]
+
+
+def shelf(until: int, size: int = 384) -> tuple[Pinned, TextEmbedder]:
+    """Items first sold before `until`, embedded."""
+    found = items(until)
+    embedder = TextEmbedder.fit([f"{i.title} {i.category}" for i in found], size)
+    return made(found, embedder), embedder
 
 
 def made(items: Sequence[Item], embedder: TextEmbedder) -> Pinned:

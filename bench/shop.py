@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from ray_app import wiring
-from ray_app.config import Settings
+from ray_app.clock import Clock
+from ray_app.config import Logs, Settings
 from ray_app.launch import ROOT
 from ray_app.models.factors import Factors
 from ray_app.models.itemcf import ItemCF
@@ -40,15 +41,15 @@ def embedded(data: Path) -> Iterator[Settings]:
     children = Embedded(data)
     children.start()
     try:
-        yield Settings(data=data)
+        yield Settings(data=data, logs=Logs(level="WARNING"))
     finally:
         children.stop()
 
 
 @asynccontextmanager
-async def flowing(settings: Settings) -> AsyncIterator[World]:
-    """The opened stores, while every flow runs in threads of this process."""
-    engine, world = wiring.engine(settings), wiring.world(settings)
+async def flowing(settings: Settings, clock: Clock | None = None) -> AsyncIterator[World]:
+    """The opened stores, while every flow runs in threads of this process. `clock`: the machine's unless said."""
+    engine, world = wiring.engine(settings), wiring.world(settings, clock)
     engine.start()
     try:
         yield world
