@@ -55,6 +55,7 @@ soak: $(READY)  ## the crash and story suites at full size
 
 bench: $(READY)
 	python -m bench.accuracy
+	python -m bench.returning
 	python -m bench.films
 	python -m bench.ctr
 	python -m bench.imports
@@ -65,3 +66,4 @@ bench: $(READY)
 	python -m bench.train items
 	python -m bench.ann
 	python -m bench.serve
+	python -m bench.swap

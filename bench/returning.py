@@ -4,9 +4,9 @@ The shop stands at the cut with its history and models. Then what everybody boug
 day, on a clock that is moved along. Before each visit (a day with purchases) of somebody who had a history at the cut
 and has at least two visits after it, the door is asked twice: for a double whose purchases go on being sent, and for
 one whose history stays as it was at the cut. Both begin as copies of the customer's profile, under names that no model
-has seen, so that the history since the cut is all that differs. Wanted is what the visit takes for the first time.
-The third figure is the frozen one with what was bought since the cut left out by the ask: what the history does beyond
-that.
+has seen, so that the history since the cut is all that differs: before the first of those visits there is none yet.
+Wanted is what the visit takes for the first time. The third figure is the frozen one with what was bought since the cut
+left out by the ask: what the history does beyond that.
 """
 
 from __future__ import annotations
@@ -276,8 +276,8 @@ def main() -> None:
         asked = asyncio.run(replay(Path(folder) / "run", cut, until, args.users))
     parts = {"every later visit": asked, "from the second on": [a for a in asked if a.number]}
     figures = {title: report(some, title) for title, some in parts.items()}
-    best = figures["every later visit"][FIGURES[0]]["live / frozen"][0]
-    print(f"\nlive / frozen {best:.3f} (aim {AIM})")
+    said = ", ".join(f"{title} {f[FIGURES[0]]['live / frozen'][0]:.3f}" for title, f in figures.items())
+    print(f"\nlive / frozen, {FIGURES[0]}: {said} (aim {AIM})")
     print(json.dumps({"aim": AIM, "seconds": round(time.monotonic() - began), **figures}))
 
 

@@ -36,7 +36,7 @@ async def main() -> None:
     parser.add_argument(
         "--here", action="store_true", help="fit in this process, without a worker and checkpoints: quicker where small"
     )
-    parser.add_argument("--dataset", help="its newest build; the live tables unless set")
+    parser.add_argument("--dataset", help="its newest build, of behaviours or of slates; the live tables unless set")
     args = parser.parse_args()
     from ray_app.training.runs import recorded
     from ray_app.training.train import Plan, train

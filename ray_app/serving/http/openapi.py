@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from ray_app.catalog.rule import ACTIONS
+from ray_app.catalog.scenario import BEST
 from ray_app.models.diversity import DIVERSIFIERS
+from ray_app.models.ranker import KINDS
 from ray_app.serving.usecases import USES, Use
 from ray_app.types import BEHAVIOR_TYPES
 
@@ -50,7 +52,8 @@ EXPLORATION = {"oneOf": [{"type": "null"}, _object(("share",), share=NUMBER, tem
 SCENARIO = _object(
     title=TEXT, channels={"type": "object", "additionalProperties": CHANNEL}, candidates=WHOLE, budget_s=NUMBER,
     exclude_seen=FLAG, ranked=FLAG, score=TEXT, from_context=FLAG, diversity=NUMBER,
-    diversifier={"enum": list(DIVERSIFIERS)}, caps=_list(CAP), duplicate_likeness=NUMBER, freshness=FRESHNESS,
+    ranker={"enum": [BEST, *KINDS]}, diversifier={"enum": list(DIVERSIFIERS)},
+    caps=_list(CAP), duplicate_likeness=NUMBER, freshness=FRESHNESS,
     exploration=EXPLORATION, pins=_list(PIN), hidden=_list(ID), listed=_list(ID),
 )  # fmt: skip
 RULE = _object(
