@@ -15,6 +15,7 @@ from tests.story.shop import Answer, Shop, history, within
 from tests.story.test_learning import stored
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
+MOST_S = 120.0  # for a job and the replica behind it
 ASKED = ("c1", "c2", "c5", "c8", "stranger")
 
 
@@ -64,8 +65,9 @@ async def test_answers_stay_as_they_are_while_the_rows_are_numbered_anew(new_sho
 
     job = asyncio.create_task(compact(shop.world, shop.tenant, told.append))
     seen: list[Answer] = []
-    while not job.done() or not await moved(shop, job.result().version or ""):
-        seen += await answers(shop)
+    async with asyncio.timeout(MOST_S):
+        while not job.done() or not await moved(shop, job.result().version or ""):
+            seen += await answers(shop)
     report = job.result()
     assert report.version, report.why
     assert (report.metrics["rows_before"], report.metrics["rows"]) == (125, 55)
@@ -99,17 +101,18 @@ async def test_items_come_and_come_back_while_the_rows_are_numbered_anew(new_sho
 
     job = asyncio.create_task(compact(shop.world, shop.tenant, lambda line: None, 0.1))
     written, turn = set[str](), count()
-    while not job.done() or not await moved(shop, job.result().version or ""):
-        k = next(turn)
-        id = f"new-{k % 20}"  # then they are written again
-        back = [one(i) for i in ("bath-9", "tea-3") if written]
-        gone -= {i["item_id"] for i in back}
-        await shop.write([{"item_id": id, "title": f"soap foam {k}", "category": "bath"}, *back])
-        written.add(id)
-        for answer in [await shop.recommend(u, n=40, filters=BATH) for u in ASKED]:
-            assert not gone & set(answer.ids)
-            assert set(answer.shelves) <= {"bath", "new"}
-            assert written <= set(answer.ids)
+    async with asyncio.timeout(MOST_S):
+        while not job.done() or not await moved(shop, job.result().version or ""):
+            k = next(turn)
+            id = f"new-{k % 20}"  # then they are written again
+            back = [one(i) for i in ("bath-9", "tea-3") if written]
+            gone -= {i["item_id"] for i in back}
+            await shop.write([{"item_id": id, "title": f"soap foam {k}", "category": "bath"}, *back])
+            written.add(id)
+            for answer in [await shop.recommend(u, n=40, filters=BATH) for u in ASKED]:
+                assert not gone & set(answer.ids)
+                assert set(answer.shelves) <= {"bath", "new"}
+                assert written <= set(answer.ids)
     assert job.result().version, job.result().why
     for id in ("bath-9", "tea-3", "bath-8"):  # a tombstone, no document, and one that nobody wrote since
         await shop.write([one(id)])

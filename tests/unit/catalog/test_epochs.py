@@ -135,14 +135,16 @@ async def test_an_item_under_a_number_without_a_row_is_on_no_row_of_another(worl
 
 async def test_vectors_of_other_rows_wait_for_a_shelf_that_has_them(world: World) -> None:
     """The models have moved, and the shelf is still being loaded."""
-    made, wait = await shop(world), asyncio.Event()
+    made, began, wait = await shop(world), asyncio.Event(), asyncio.Event()
     old = await made.shelves.of(TENANT)
 
     async def ready(tenant: str, shelf: Shelf) -> None:
+        began.set()
         await wait.wait()
 
     made.shelves.ready = ready
     made.epoch, made.space = MOVED, Space("another", lambda items: np.ones((len(items), 2), np.float32))
+    await asyncio.wait_for(began.wait(), SOON_S)
     for version in (2, 3):  # turns of the reader
         await world.write(item("i3", version, title=f"tea {version}"))
         await asyncio.wait_for(made.shelves.caught_up(TENANT), SOON_S)
