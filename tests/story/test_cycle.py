@@ -1,4 +1,5 @@
-"""A day of learning without Ray: dataset, train, gate, shadow, live, other answers; then poison, and the way back."""
+"""A day of learning without Ray: dataset, train, evaluate, gate, shadow, live, other answers; then poison, and the way
+back."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from ray_app.catalog.dataset import Datasets, parse
 from ray_app.registry.watch import RANKER, SHADOW
 from ray_app.training.build import build
 from ray_app.training.builds import export, last
+from ray_app.training.evaluate import Asked, evaluate
 from ray_app.training.recallers import learn
 from ray_app.training.train import Plan, train
 from tests.story.shop import Shop, history, within
@@ -63,6 +65,11 @@ async def test_a_day_of_learning_and_a_day_of_poison(new_shop: Shop, tmp_path: P
     second = await train(shop.world, shop.tenant, quiet, Plan(policy="shadow", dataset="daily"))
     assert (second.status, bool(second.version)) == ("shadow", True), second.why
     await within(10, lambda: has(shop, {RANKER: first.version, SHADOW: second.version}))
+    lines: list[str] = []
+    judged = await evaluate(shop.world, shop.tenant, lines.append, Asked(dataset="daily"))
+    assert (judged.version, judged.metrics["seen"]) == (first.version, 1.0)  # it learned from most of the slice
+    assert 0 < judged.metrics["ndcg@20"] <= 1
+    assert any(line.startswith(f"shadow {second.version}") and "(seen)" in line for line in lines)
     shadow = await shop.world.registry.get(shop.tenant, RANKER, second.version or "")
     await shop.world.registry.promote(shop.tenant, shadow)
     assert (shadow.about["parent"], shadow.about["dataset"]) == (first.version, f"daily/{again['id']}")
