@@ -10,19 +10,20 @@ WITH
   shown AS (
     SELECT
       request_id, visitor, scenario, answered_at, arms, versions,
-      placed.item_id AS item_id,
+      tupleElement(placed, 'item_id') AS item_id,
       toUInt16(number - 1) AS position,
-      placed.score AS score,
-      placed.channels AS channels,
-      arrayMap(x -> ifNull(x, toFloat32(nan)), placed.features) AS features,
-      ifNull(placed.propensity, 1.) AS propensity
+      tupleElement(placed, 'score') AS score,
+      tupleElement(placed, 'channels') AS channels,
+      arrayMap(x -> ifNull(x, toFloat32(nan)), tupleElement(placed, 'features')) AS features,
+      ifNull(tupleElement(placed, 'propensity'), 1.) AS propensity
     FROM (
       -- In one go: JSONExtractArrayRaw writes numbers anew, and loses the sign of a zero.
       SELECT request_id, visitor, scenario, answered_at, arms, versions, JSONExtract(items, 'Array(Tuple(
         item_id String, score Float64, channels Array(String), features Array(Nullable(Float32)),
         propensity Nullable(Float64)))') AS list
-      FROM slates FINAL
-      WHERE tenant = {tenant:String} AND answered_at >= {since:Int64} AND answered_at < {until:Int64}
+      FROM slates FINAL  -- also those just after, which take what names no answer from the ones before them
+      WHERE tenant = {tenant:String} AND answered_at >= {since:Int64}
+        AND answered_at < {until:Int64} + {window_ms:Int64}
     )
     ARRAY JOIN list AS placed, arrayEnumerate(list) AS number
   ),
@@ -74,7 +75,7 @@ SELECT
   f.clicked AS clicked, f.converted AS converted, f.watch_time AS watch_time
 FROM kept AS k
 LEFT JOIN followed AS f ON k.request_id = f.request_id AND k.item_id = f.item_id
-WHERE cityHash64(k.request_id) % {one_in:UInt32} = 0
+WHERE k.answered_at < {until:Int64} AND cityHash64(k.request_id) % {one_in:UInt32} = 0
 ORDER BY answered_at, request_id, position;
 
 -- name: confirmed_answers

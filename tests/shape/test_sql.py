@@ -22,7 +22,7 @@ FUNCTIONS = {
     "JSONExtractArrayRaw", "JSONExtractFloat", "JSONExtractInt", "JSONExtractString", "JSONHas", "least", "length",
     "max", "maxIf", "min", "minIf", "multiIf", "now64", "quantile", "round", "splitByChar", "sum", "sumIf",
     "toFloat32", "toFloat64", "toInt64", "toString", "toUInt16", "toUInt32", "toUInt64", "toUnixTimestamp64Milli",
-    "tuple", "uniq", "uniqCombined64", "uniqExact",
+    "tuple", "tupleElement", "uniq", "uniqCombined64", "uniqExact",
 }  # fmt: skip
 WORDS = {"AND", "AS", "BY", "FROM", "IN", "JOIN", "NOT", "ON", "OR", "OVER", "USING", "VALUES", "WHERE", "WITH"}
 REPEATABLE = re.compile(

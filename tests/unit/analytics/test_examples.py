@@ -198,3 +198,14 @@ async def test_an_answer_belongs_to_the_time_in_which_it_was_given(house: House)
         await house.show(f"r{at}", at, "a")
         await house.see(f"r{at}", "a", at)
     assert [r for r, _ in await house.labels(replace(ASKED, until=NOW + 1000))] == ["r0", "r999"]
+
+
+async def test_what_names_no_answer_goes_to_one_just_after_the_asked_time_and_not_to_the_one_before(
+    house: House,
+) -> None:
+    for name, at in (("before", 999), ("after", 1000)):
+        await house.show(name, at, "a")
+        await house.see(name, "a", at + 1)
+    await house.do("a", "click", 1500, None)
+    assert await house.labels(replace(ASKED, until=NOW + 1000)) == {("before", "a"): NOTHING}
+    assert await house.labels(replace(ASKED, since=NOW + 1000)) == {("after", "a"): (1, 0, 0.0)}
