@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+from typing import Any
 
 import pytest
 
+from ray_app.clock import SystemClock
 from ray_app.launch import House
 from ray_app.stores.embedded import free_port
+from ray_app.stores.sqlite import SqliteDocuments
 from tests.ray import test_doors as doors
 from tests.ray.conftest import ITEMS, Shop, until
+from tests.ray.test_jobs import submit
 
 SUITE = [
     doors.test_http_and_grpc_give_the_same_kind_of_answer,
@@ -74,3 +81,50 @@ def test_answers_go_on_without_a_stage_and_are_whole_again_when_it_is_back(apart
             break
     assert named <= {"rank"}
     until(lambda: not apart.recommend().json()["degraded"])
+
+
+async def without_tombstones(shop: Shop) -> None:
+    """As after a week."""
+    clock = SystemClock()
+    documents = SqliteDocuments(shop.data / "documents.db", clock)
+    await documents.drop_tombstones(clock.now() + 1)
+    await documents.close()
+
+
+def of_a_kind(shop: Shop) -> dict[str, Any]:
+    kind = [{"field": "category", "op": "eq", "value": "kind 3"}]
+    answer = shop.post("/api/v1/recommend", {"scenario": "home", "user_id": "u1", "n": 20, "filters": kind})
+    assert answer.status_code == 200
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def test_a_compaction_reaches_every_process_and_no_answer_names_another_item(apart: Shop) -> None:
+    for k in range(0, ITEMS, 2):
+        assert apart.http.delete(f"/api/v1/items/i{k}", params={"wait": "true"}).status_code == 200
+    asyncio.run(without_tombstones(apart))
+    done = submit(apart, "embed")
+    assert done.returncode == 0, done.stdout + done.stderr
+    until(lambda: "embedder" in of_a_kind(apart)["versions"] and not of_a_kind(apart)["degraded"])
+    ended = Event()
+
+    def ask() -> list[dict[str, Any]]:
+        found = []
+        while not ended.is_set():
+            found.append(of_a_kind(apart))
+        return found
+
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(ask)
+        try:
+            done = submit(apart, "compact")
+            assert "is live" in done.stdout, done.stdout + done.stderr
+            until(lambda: "rows" in of_a_kind(apart)["versions"] and not of_a_kind(apart)["degraded"])
+        finally:
+            ended.set()
+        seen = asking.result()
+    assert {"rows" in a["versions"] for a in seen} == {False, True}
+    wanted = {f"i{k}" for k in range(1, ITEMS, 2) if k % 7 == 3}
+    assert {i["item_id"] for a in seen for i in a["items"]} == wanted
+    assert all(len(a["items"]) == len(wanted) for a in seen)
+    assert {d["stage"] for a in seen for d in a["degraded"]} <= {"recall", "rank", "rerank"}
