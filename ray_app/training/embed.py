@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ import numpy as np
 from ray_app.events.schema import item_from_dict
 from ray_app.features.content import text
 from ray_app.models.text import TextEmbedder
-from ray_app.registry.watch import EMBEDDER, VECTORS, Live
+from ray_app.registry.watch import EMBEDDER, POLL_S, VECTORS, Live
 from ray_app.stores.base import Document
 from ray_app.training.gate import Made, release
 from ray_app.training.report import Report, Tell
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 PAGE = 1000
 FINE, COARSE, MANY = 384, 128, 20_000  # up to so many items a request can afford to compare more numbers
 LEAST_KNOWN = 0.5  # of the items must get a vector
+SETTLE_S = 2 * POLL_S  # a writer asks once in POLL_S which embedder is live, and then writes in its space
 PASSES = 5  # over what was written meanwhile, before the embedder goes live all the same
 
 
@@ -57,7 +59,8 @@ async def embed(
     report = await release(stores, tenant, Made(EMBEDDER, arrays, metrics, about, len(base)))
     if report.version is None:
         return report
-    last = await _catch_up(stores, tenant, embedder, done)  # a writer may have asked for the embedder just before
+    await asyncio.sleep(SETTLE_S)
+    last = await _catch_up(stores, tenant, embedder, done)
     tell(f"{last} items were written while it went live")
     await stores.vectors.promote(tenant, embedder.version)
     retired = before.about.get("space") if before else None

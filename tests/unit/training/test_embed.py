@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,14 +40,14 @@ class Busy(MemoryDocuments):
 
     def __init__(self, clock: FixedClock, after: Sequence[int]) -> None:
         super().__init__(clock)
-        self.after, self.reads, self.written = set(after), 0, dict[str, int]()
+        self.after, self.reads, self.written, self.read_at = set(after), 0, dict[str, int](), 0.0
 
     async def find(
         self, tenant: str, kind: str, where: Sequence[Where] = (), limit: int = 100, after: str = ""
     ) -> list[Document]:
         found = await super().find(tenant, kind, where, limit, after)
         if kind == "items" and not found:  # a whole pass is done
-            self.reads += 1
+            self.reads, self.read_at = self.reads + 1, time.monotonic()
             if self.reads in self.after:
                 row = await self.next_number(tenant, "rows")
                 self.written[f"late{row}"] = row
@@ -55,13 +56,15 @@ class Busy(MemoryDocuments):
 
 
 class Watched(Registry):
-    """Keeps which rows had a vector when the embedder went live."""
+    """Keeps which rows had a vector when the embedder went live, and when that was."""
 
     vectors: SqliteVectors
     rows: list[int]
+    live_at = 0.0
 
     async def promote(self, tenant: str, version: Version) -> Version:
         self.rows = (await self.vectors.load(tenant, version.about["space"]))[0].tolist()
+        self.live_at = time.monotonic()
         return await super().promote(tenant, version)
 
 
@@ -90,8 +93,9 @@ async def made(clock: FixedClock, redis: Redis, tmp_path: Path) -> AsyncIterator
     ((2,), 6, 1),  # after the pass that found nothing, when it goes live
 ])  # fmt: skip
 async def test_what_is_written_meanwhile_has_its_vector_before_the_embedder_goes_live(
-    made: Here, after: Sequence[int], before: int, last: int
+    made: Here, monkeypatch: pytest.MonkeyPatch, after: Sequence[int], before: int, last: int
 ) -> None:
+    monkeypatch.setattr("ray_app.training.embed.SETTLE_S", 0.05)
     documents: Any = made.documents
     documents.after = set(after)
     report = await embed(made, TENANT, made.told.append, size=3)
@@ -99,6 +103,7 @@ async def test_what_is_written_meanwhile_has_its_vector_before_the_embedder_goes
     assert report.version == live.id
     registry: Any = made.registry
     assert registry.rows == list(range(before))
+    assert documents.read_at - registry.live_at >= 0.05  # a writer may have asked for the embedder just before
     assert made.told[-1] == f"{last} items were written while it went live"
     rows, vectors = await made.vectors.load(TENANT, live.about["space"])
     assert rows.tolist() == list(range(before + last))
