@@ -98,6 +98,12 @@ class Live:
     def tenants(self) -> list[str]:
         return list(self._held)
 
+    def moved_to(self, tenant: str, epoch: str) -> None:
+        """The shelf has these rows: where they are the live ones, nobody needs the models of the epoch before."""
+        models = self.of(tenant)
+        if models.before is not None and models.epoch.id == epoch:
+            self._held[tenant] = replace(models, before=None)
+
     async def refresh(self, tenant: str) -> Models:
         """Raises Unavailable; what a replica cannot serve is logged, and what was live goes on."""
         models, wanted = self.of(tenant), await self._wanted(tenant)

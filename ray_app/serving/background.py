@@ -76,6 +76,7 @@ class Background:
         for tenant in self.live.tenants():
             shelf = self.shelves.held(tenant)
             if shelf is not None:
+                self.live.moved_to(tenant, shelf.epoch.id)
                 await self._board(tenant, shelf)
 
     async def _board(self, tenant: str, shelf: Shelf) -> None:

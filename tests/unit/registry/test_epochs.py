@@ -165,6 +165,10 @@ async def test_a_replica_loads_all_of_an_epoch_and_keeps_the_one_before(house: H
     assert held is not None
     assert held.recallers is before.recallers
     assert now.at("another") is None
+    watch.moved_to("t", FIRST.id)  # the shelf has not moved
+    assert watch.of("t") is now
+    watch.moved_to("t", rows.id)
+    assert (watch.of("t").at(FIRST.id), watch.of("t").versions) == (None, then)
     again, _ = await house.switched(ITEM_CF)
     latest = await watch.refresh("t")
     assert latest.versions.keys() == {ROWS, ITEM_CF}
