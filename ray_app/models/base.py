@@ -100,8 +100,8 @@ class Batched(Protocol):
 
 
 def predict_many(ranker: Ranker, scenes: Sequence[Scene]) -> list[Matrix]:
-    """`predict` of each, in one pass where the ranker has one."""
-    if isinstance(ranker, Batched) and scenes:
+    """`predict` of each, in one pass where there are several and the ranker has one."""
+    if len(scenes) > 1 and isinstance(ranker, Batched):
         return ranker.predict_many(scenes)
     return [ranker.predict(scene) for scene in scenes]
 
