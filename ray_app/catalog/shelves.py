@@ -109,6 +109,8 @@ class Shelves:
         key = changes.key(self._prefix, tenant)
         while _place(place) < _place(self._places.get(tenant, place)) and not await self._trimmed(key.encode(), place):
             found: Any = await self._redis.xread({key: place}, count=PAGE)
+            if not found:  # the feed has lost what the one before was told
+                break
             await self._put(tenant, shelf, found[0][1])
             place = found[0][1][-1][0]
         return place
