@@ -2,7 +2,7 @@
 
 1. which numbers have a document, tombstones included: the rows of a new epoch;
 2. every live version made again on these rows, and kept staged;
-3. looked once more: is what was live still live, and has every document a row? Anything else leaves all as it was;
+3. looked once more: has every document a row, and is what was live still live? Anything else leaves all as it was;
 4. one write: the new rows are live, and with them all that was made for them.
 """
 
@@ -69,9 +69,10 @@ async def compact(stores: Stores, tenant: str, tell: Tell, least: float = LEAST)
     try:
         await _make(work, live)
         await _look_again(work)
-        await registry.switch(tenant, work.made[0], work.made[1:])
+        if moved := await registry.switch(tenant, work.made[0], work.made[1:], before):
+            raise Refused(f"another version of {', '.join(moved)} went live meanwhile. Run it again")
     except BaseException as e:
-        if await registry.epoch(tenant) == live.epoch.id:
+        if await registry.epoch(tenant) not in {v.id for v in work.made}:
             for version in work.made:
                 await registry.retire(tenant, version)
         if isinstance(e, Refused):
@@ -161,10 +162,7 @@ async def _staged(work: Work, made: Made, models: Models) -> Models:
 
 
 async def _look_again(work: Work) -> None:
-    """Raises Refused where what was made is behind what is there now."""
-    now = await work.stores.registry.live_ids(work.tenant)
-    if moved := sorted(n for n in {*now, *work.before} if now.get(n) != work.before.get(n)):
-        raise Refused(f"another version of {', '.join(moved)} went live meanwhile. Run it again")
+    """Raises Refused where an item has a number without a row."""
     late = _without_row(await _numbers(work.stores.documents, work.tenant), work.dense)
     if len(late):
         raise Refused(f"{len(late)} items were written meanwhile under numbers given before. Run it again")

@@ -37,7 +37,7 @@ async def test_a_replica_that_starts_reads_its_catalogue_in_the_live_rows_at_onc
     registry, keys = Registry(documents, Blobs(tmp_path / "blobs"), clock), Keys(documents, clock)
     await keys.create(TENANT)
     rows = await registry.register(TENANT, ROWS, {ROWS: np.array([-1, 0], np.int32)})
-    await registry.switch(TENANT, rows, [])
+    assert not await registry.switch(TENANT, rows, [], {})
     live, vectors = Live(registry), SqliteVectors(tmp_path / "vectors.db")
     shelves = Shelves(
         documents, vectors, redis, "p", lambda t: live.of(t).space(), lambda t: live.of(t).epoch
