@@ -114,8 +114,9 @@ async def _make(work: Work, live: Models) -> None:
     origin = await origin_of(work.stores, work.tenant)
     kept = int(work.metrics["rows"])
     models = await _staged(work, Made(ROWS, {ROWS: work.dense}, work.metrics, origin, kept), Models())
+    width = None if live.base is None else live.base[:0]  # of vectors, also where the store has none of this space
     on = Ground(
-        await shelf_of(work.stores, work.tenant, replace(models, embedder=live.embedder)),
+        await shelf_of(work.stores, work.tenant, replace(models, embedder=live.embedder, base=width)),
         models,
         {**origin, "row_epoch": models.epoch.id},
     )

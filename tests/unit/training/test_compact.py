@@ -268,6 +268,35 @@ async def test_a_compacted_shop_learns_and_is_compacted_again(world: World) -> N
     assert np.allclose(base, pinned.vectors.whole(), atol=1e-6)
 
 
+async def test_a_shop_that_lost_everything_begins_again_with_its_embedder(world: World) -> None:
+    assert (await embed(world, TENANT, quiet, size=8)).version
+    await delete(world, *range(ITEMS))
+    world.clock.pass_s(1)
+    await world.documents.drop_tombstones(world.clock.now())
+    report = await compact(world, TENANT, quiet)
+    assert report.version, report.why
+    await write(world, "new", await world.documents.next_number(TENANT, "rows"))
+    pinned = await catalogue(world, Live(world.registry), TENANT)
+    assert dict(pinned.rows) == {"new": 0}
+    assert pinned.vectors.whole().any(axis=1).tolist() == [True]
+
+
+async def test_an_embedder_that_was_gone_back_to_keeps_its_vectors(world: World) -> None:
+    """The store has them no more: they stand in its own files."""
+    await shop(world)
+    assert (await embed(world, TENANT, quiet, size=6)).version
+    world.clock.pass_s(1)
+    await world.registry.rollback(TENANT, EMBEDDER)
+    before = await catalogue(world, Live(world.registry), TENANT)
+    world.clock.pass_s(1)
+    report = await compact(world, TENANT, quiet)
+    assert report.version, report.why
+    pinned = await catalogue(world, Live(world.registry), TENANT)
+    for id, row in pinned.rows.items():
+        assert np.allclose(pinned.vectors.take(np.array([row])), before.vectors.take(np.array([before.rows[id]])))
+    assert pinned.vectors.whole().shape == (len(KEPT), 8)
+
+
 async def test_a_ranker_with_other_rows_is_not_judged(world: World) -> None:
     await shop(world)
     old = await world.registry.register(TENANT, RANKER, {"x": np.ones(1)}, about={"row_epoch": 0})
