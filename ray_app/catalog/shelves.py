@@ -44,6 +44,7 @@ class Shelves:
     ) -> None:
         self._documents, self._vectors, self._redis, self._prefix = documents, vectors, redis, prefix
         self._space_of, self._epoch_of = space_of, epoch_of
+        self.known: Callable[[str], Awaitable[object]] | None = None  # awaited before a shelf is read: what is live
         self.ready: Callable[[str, Shelf], Awaitable[None]] | None = None  # awaited before a shelf is given to anybody
         self._held: dict[str, Shelf] = {}
         self._places: dict[str, bytes] = {}
@@ -88,6 +89,8 @@ class Shelves:
 
     async def _load(self, tenant: str) -> Shelf:
         """The feed's end first, then the documents: what comes between is applied twice, which changes nothing."""
+        if self.known is not None:
+            await self.known(tenant)
         newest: Any = await self._redis.xrevrange(changes.key(self._prefix, tenant), count=1)
         epoch = self._epoch_of(tenant)
         shelf, after = Shelf(epoch.size(await self._documents.number(tenant, "rows")), epoch), ""
@@ -106,6 +109,8 @@ class Shelves:
         key = changes.key(self._prefix, tenant)
         while _place(place) < _place(self._places.get(tenant, place)) and not await self._trimmed(key.encode(), place):
             found: Any = await self._redis.xread({key: place}, count=PAGE)
+            if not found:  # the feed has lost what the one before was told
+                break
             await self._put(tenant, shelf, found[0][1])
             place = found[0][1][-1][0]
         return place

@@ -73,23 +73,30 @@ class Registry:
         version = await self.get(tenant, name, id)
         return await self._swap(tenant, version, await self._movable(tenant, version), now.back(id))
 
-    async def switch(self, tenant: str, rows: Version, rebuilt: Sequence[Version]) -> None:
+    async def switch(
+        self, tenant: str, rows: Version, rebuilt: Sequence[Version], before: Mapping[str, str]
+    ) -> list[str]:
         """The rows are those of `rows`, and `rebuilt` is live with them, all by one write; what was live or a shadow
         before retires. A crash behind that write leaves the pointer as the truth, and some statuses behind it.
+        `before`: ids of what was live by name when they were made. Returns the names of which another one is live by
+        now: then nothing has changed.
 
         Raises BrokenArtifact when a file is not what was registered; what is live then stays.
         """
-        before = await self.pointers(tenant)
         for v in (rows, *rebuilt):
             await self.check(tenant, v)
+        found = await self.pointers(tenant)
+        if moved := {n for n, _ in {n: p.live for n, p in found.items() if p.live}.items() ^ before.items()}:
+            return sorted(moved)
         with_it = {v.name: v.id for v in rebuilt}
-        await self._point(tenant, ROWS, replace(before.get(ROWS, Pointer()).to(rows.id), rebuilt=with_it))
+        await self._point(tenant, ROWS, replace(found.get(ROWS, Pointer()).to(rows.id), rebuilt=with_it))
         await self._write(tenant, move(replace(rows, about={**rows.about, "rebuilt": with_it}), Status.LIVE))
         for v in rebuilt:
             await self._write(tenant, move(v, Status.LIVE))
-        for name, p in before.items():
+        for name, p in found.items():
             for id in (p.live, p.shadow):
                 await self._retire(tenant, name, id)
+        return []
 
     async def shadow(self, tenant: str, version: Version) -> Version:
         """Replicas load it beside the live one and log what it would have said; a shadow before it retires. Raises

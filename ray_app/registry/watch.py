@@ -64,14 +64,17 @@ class Models:
         return self if self.epoch.id == epoch else self.before.at(epoch) if self.before else None
 
     def ranked_by(self, kind: str) -> Models | None:
-        """With the ranker that a scenario asks for in the place of the best; None where no version of it is live."""
+        """With the ranker that a scenario asks for in the place of the best, whose shadow is not beside it; None where
+        no version of it is live."""
         if kind == BEST:
             return self
-        others = {n: id for n, id in self.versions.items() if n != RANKER}
+        others = {n: id for n, id in self.versions.items() if n not in (RANKER, SHADOW)}
         if kind == Popularity.kind:
-            return replace(self, ranker=None, versions=others)
+            return replace(self, ranker=None, shadow=None, versions=others)
         ranker = self.rankers.get(kind)
-        return replace(self, ranker=ranker, versions={**others, RANKER: ranker.version}) if ranker else None
+        return (
+            replace(self, ranker=ranker, shadow=None, versions={**others, RANKER: ranker.version}) if ranker else None
+        )
 
     def space(self) -> Space | None:
         """The live embedder's; None before there is one."""

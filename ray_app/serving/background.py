@@ -31,6 +31,7 @@ class Background:
     ) -> None:
         self._clock, self.keys, self.live, self.shelves, self.boards = clock, keys, live, shelves, boards
         self._prefixes = prefixes
+        shelves.known = live.refresh
         shelves.ready = lambda tenant, shelf: self._quietly(self._board(tenant, shelf))
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -60,11 +61,8 @@ class Background:
                 await self._quietly(self._tenants())
 
     async def _tenants(self) -> None:
-        """The models first, so that a shelf is read in the live space."""
         for tenant in await self.keys.tenants():
-            if self.shelves.held(tenant) is None:
-                await self.live.refresh(tenant)
-                await self.shelves.of(tenant)
+            await self.shelves.of(tenant)
         await self._refresh()
 
     async def _models(self) -> None:

@@ -2,7 +2,7 @@
 
 1. which numbers have a document, tombstones included: the rows of a new epoch;
 2. every live version made again on these rows, and kept staged;
-3. looked once more: is what was live still live, and has every document a row? Anything else leaves all as it was;
+3. looked once more: has every document a row, and is what was live still live? Anything else leaves all as it was;
 4. one write: the new rows are live, and with them all that was made for them.
 """
 
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 
 PAGE = 2000
 LEAST = 0.25  # of the rows must go: every model is fitted again for it
+RANKERS = (RANKER, *OF_KIND.values())
 ORDER = (
     EMBEDDER,
     *(n for n in RECALLERS if n != Precomputed.name),
-    RANKER,
-    *OF_KIND.values(),
+    *RANKERS,
     Precomputed.name,
 )  # each uses those before
 
@@ -43,7 +43,7 @@ ORDER = (
 @dataclass
 class Work:
     """`dense`: the row of each number, -1 for none; `before`: ids of what is live, by name; `made`: what was staged,
-    the rows first."""
+    the rows first. `rankers`: fitted together, by name."""
 
     stores: Stores
     tenant: str
@@ -52,6 +52,7 @@ class Work:
     before: Mapping[str, str]
     metrics: dict[str, float]
     made: list[Version] = field(default_factory=list)
+    rankers: Mapping[str, Made] = field(default_factory=dict)
 
 
 async def compact(stores: Stores, tenant: str, tell: Tell, least: float = LEAST) -> Report:
@@ -69,9 +70,10 @@ async def compact(stores: Stores, tenant: str, tell: Tell, least: float = LEAST)
     try:
         await _make(work, live)
         await _look_again(work)
-        await registry.switch(tenant, work.made[0], work.made[1:])
+        if moved := await registry.switch(tenant, work.made[0], work.made[1:], before):
+            raise Refused(f"another version of {', '.join(moved)} went live meanwhile. Run it again")
     except BaseException as e:
-        if await registry.epoch(tenant) == live.epoch.id:
+        if await registry.epoch(tenant) not in {v.id for v in work.made}:
             for version in work.made:
                 await registry.retire(tenant, version)
         if isinstance(e, Refused):
@@ -113,8 +115,9 @@ async def _make(work: Work, live: Models) -> None:
     origin = await origin_of(work.stores, work.tenant)
     kept = int(work.metrics["rows"])
     models = await _staged(work, Made(ROWS, {ROWS: work.dense}, work.metrics, origin, kept), Models())
+    width = None if live.base is None else live.base[:0]  # of vectors, also where the store has none of this space
     on = Ground(
-        await shelf_of(work.stores, work.tenant, replace(models, embedder=live.embedder)),
+        await shelf_of(work.stores, work.tenant, replace(models, embedder=live.embedder, base=width)),
         models,
         {**origin, "row_epoch": models.epoch.id},
     )
@@ -138,17 +141,24 @@ async def _again(work: Work, version: Version, on: Ground) -> Made:
         files: dict[str, Any] = {**await stores.registry.load(tenant, version), VECTORS: on.pinned.vectors.whole()}
         about = {**{k: v for k, v in version.about.items() if k not in ("code", "parent")}, **on.origin}
         return Made(EMBEDDER, files, version.metrics, about, on.pinned.n)
-    if version.name in (RANKER, *OF_KIND.values()):
-        dataset = version.about.get("dataset", "").partition("/")[0] or None
-        named = [kind for kind, name in OF_KIND.items() if name == version.name]
-        plan = train.Plan(version.about.get("label_days", train.Plan().label_days), dataset=dataset, named=named)
-        found = await train.made_of(stores, tenant, on, tell, plan, {version.name: version})
-        if version.name not in (made.name for made in found):
+    if version.name in RANKERS:
+        work.rankers = work.rankers or await _rankers(work, version, on)
+        if version.name not in work.rankers:
             raise Refused("the lines above say why")
-        return next(made for made in found if made.name == version.name)
+        return work.rankers[version.name]
     if version.name == Precomputed.name:
         return await precompute.made_of(stores, tenant, on, (await history(stores, tenant, on.pinned))[0], tell)
     return await recallers.remade(stores, tenant, version, on, tell)
+
+
+async def _rankers(work: Work, first: Version, on: Ground) -> dict[str, Made]:
+    """Of every kind that is live, by name, as one run of the job train makes them: of what `first` learned from."""
+    stores, tenant = work.stores, work.tenant
+    before = {n: await stores.registry.get(tenant, n, work.before[n]) for n in RANKERS if n in work.before}
+    dataset = first.about.get("dataset", "").partition("/")[0] or None
+    named = [kind for kind, name in OF_KIND.items() if name in before]
+    plan = train.Plan(first.about.get("label_days", train.Plan().label_days), dataset=dataset, named=named)
+    return {made.name: made for made in await train.made_of(stores, tenant, on, work.tell, plan, before)}
 
 
 async def _staged(work: Work, made: Made, models: Models) -> Models:
@@ -161,10 +171,7 @@ async def _staged(work: Work, made: Made, models: Models) -> Models:
 
 
 async def _look_again(work: Work) -> None:
-    """Raises Refused where what was made is behind what is there now."""
-    now = await work.stores.registry.live_ids(work.tenant)
-    if moved := sorted(n for n in {*now, *work.before} if now.get(n) != work.before.get(n)):
-        raise Refused(f"another version of {', '.join(moved)} went live meanwhile. Run it again")
+    """Raises Refused where an item has a number without a row."""
     late = _without_row(await _numbers(work.stores.documents, work.tenant), work.dense)
     if len(late):
         raise Refused(f"{len(late)} items were written meanwhile under numbers given before. Run it again")

@@ -56,7 +56,8 @@ async def made_of(stores: Stores, tenant: str, on: Ground, events: History, tell
     """The lists of visitors. Raises Refused where nobody is to have one."""
     home = await Scenarios(stores.documents, stores.clock).get(tenant, HOME.id)
     moment = _moment(stores, events, on.pinned)
-    of_visitors = await asyncio.to_thread(lambda: dict(personal(events, home, on.models, moment, tell)))
+    models = on.models.ranked_by(home.ranker) or on.models
+    of_visitors = await asyncio.to_thread(lambda: dict(personal(events, home, models, moment, tell)))
     model, metrics = Precomputed.fit(of_visitors), {"visitors": float(len(of_visitors))}
     if model.empty():
         raise Refused(f"no visitor did anything in the last {ACTIVE_S // 86400} days", metrics)

@@ -89,7 +89,9 @@ async def test_answers_stay_as_they_are_while_the_rows_are_numbered_anew(new_sho
 
 @pytest.mark.long
 async def test_items_come_and_come_back_while_the_rows_are_numbered_anew(new_shop: Shop) -> None:
-    shop = new_shop
+    shop, told = new_shop, list[str]()
+    answer = await shop.http.put("/api/v1/scenarios/plain", json={"ranker": "logistic"})
+    assert answer.status_code == 200, answer.text
     await shop.remember(history(shop.tenant, shop.app.clock.now() - 3_600_000))
     await within(10, lambda: stored(shop, 960))
     await delete(shop, *(f"tea-{k}" for k in range(10)), "bath-8")
@@ -99,7 +101,7 @@ async def test_items_come_and_come_back_while_the_rows_are_numbered_anew(new_sho
         assert report.version, report.why
     gone = {*(f"tea-{k}" for k in range(10)), "bath-8", "bath-9"}
 
-    job = asyncio.create_task(compact(shop.world, shop.tenant, lambda line: None, 0.1))
+    job = asyncio.create_task(compact(shop.world, shop.tenant, told.append, 0.1))
     written, turn = set[str](), count()
     async with asyncio.timeout(MOST_S):
         while not job.done() or not await moved(shop, job.result().version or ""):
@@ -121,7 +123,8 @@ async def test_items_come_and_come_back_while_the_rows_are_numbered_anew(new_sho
     rows = (await shelf(shop)).pin()
     assert sorted(i for i in rows.ids[: rows.n] if i) == sorted({*rows.rows})
     live = await shop.world.registry.live_ids(shop.tenant)
-    assert {"embedder", "item_cf", "ranker", ROWS} == set(live)
+    assert {"embedder", "item_cf", "ranker", "ranker.logistic", ROWS} == set(live)
+    assert sum(line.startswith("popularity: ") for line in told) == 1  # rankers are fitted once for all names
     assert live.items() <= found.body["versions"].items()
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from ray_app.catalog import changes
 from ray_app.catalog.plane import Space
 from ray_app.catalog.rows import FIRST, Epoch
 from ray_app.catalog.shelf import Shelf
@@ -154,5 +155,16 @@ async def test_vectors_of_other_rows_wait_for_a_shelf_that_has_them(world: World
     await until(made.shelves, lambda shelf: shelf.epoch is MOVED)  # at once with all that the one before had
     now = await made.shelves.of(TENANT)
     assert (now.space, titles(now.pin())["i3"]) == ("another", "tea 3")
+    await made.shelves.stop()
+    await world.vectors.close()
+
+
+async def test_a_shelf_moves_also_where_the_feed_was_lost(world: World) -> None:
+    made = await shop(world)
+    await world.redis.delete(changes.key("p", TENANT))
+    made.epoch = MOVED
+    await until(made.shelves, lambda shelf: shelf.epoch is MOVED)
+    await world.write(item("i3", 2, title="red tea"))
+    await until(made.shelves, lambda shelf: titles(shelf.pin())["i3"] == "red tea")
     await made.shelves.stop()
     await world.vectors.close()

@@ -61,7 +61,7 @@ class House:
     async def switched(self, *names: str) -> tuple[Version, dict[str, str]]:
         rows = await self.rows()
         rebuilt = [await self.made(n, rows.id) for n in names]
-        await self.registry.switch("t", rows, rebuilt)
+        assert not await self.registry.switch("t", rows, rebuilt, await self.registry.live_ids("t"))
         return rows, {v.name: v.id for v in (rows, *rebuilt)}
 
     async def statuses(self) -> dict[str, Status]:
@@ -109,7 +109,7 @@ async def test_wherever_a_switch_is_cut_all_is_as_before_or_all_has_moved(house:
     house.documents.writes_left = writes
     cut = False
     try:
-        await house.registry.switch("t", rows, rebuilt)
+        await house.registry.switch("t", rows, rebuilt, before)
     except Unavailable:
         cut = True
     assert cut is (writes < 6)

@@ -271,6 +271,9 @@ async def test_a_shadow_is_loaded_beside_and_goes_when_it_is_retired(registry: R
     assert both.versions == {RANKER: ranker.id, SHADOW: made.id}
     assert (both.ranker.version, both.shadow.version) == (ranker.id, made.id)  # type: ignore[union-attr]
     assert (await without.refresh("t")).versions == {RANKER: ranker.id}
+    named = both.ranked_by("popularity")
+    assert named is not None
+    assert (named.versions, named.shadow) == ({}, None)
     clock.pass_s(1)
     await registry.retire("t", made)
     after = await watch.refresh("t")

@@ -11,7 +11,8 @@ import pytest
 from ray_app.errors import Unavailable
 from ray_app.events.schema import item_to_dict
 from ray_app.registry.pointer import ROWS
-from ray_app.registry.version import Status, epoch_of
+from ray_app.registry.registry import Registry
+from ray_app.registry.version import Status, Version, epoch_of
 from ray_app.registry.watch import EMBEDDER, ITEM_CF, RANKER, VECTORS, Live, Models
 from ray_app.stores.base import Document
 from ray_app.training.compact import compact
@@ -19,6 +20,7 @@ from ray_app.training.embed import embed
 from ray_app.training.evaluate import contenders
 from ray_app.training.precompute import precompute
 from ray_app.training.recallers import learn
+from ray_app.training.report import Report
 from ray_app.training.stores import catalogue
 from tests.unit.make import TENANT, item
 from tests.unit.training.test_gate import ITEMS, Told, World, columns, quiet, world
@@ -152,6 +154,46 @@ async def test_a_version_that_goes_live_meanwhile_is_not_lost(world: World) -> N
     await as_before(world, before | {EMBEDDER: now[EMBEDDER]})
 
 
+class Slow(Registry):
+    """Something happens once, when the first file of a switch is read once more."""
+
+    then: Callable[[], Awaitable[object]] | None = None
+
+    async def check(self, tenant: str, version: Version) -> None:
+        then, self.then = self.then if version.name == ROWS else None, None
+        if then is not None:
+            await then()
+        await super().check(tenant, version)
+
+
+async def test_a_version_that_goes_live_while_the_files_are_read_once_more_is_not_lost(world: World) -> None:
+    before = await shop(world)
+    world.registry = slow = Slow(world.documents, world.blobs, world.clock)
+    slow.then = lambda: embed(world, TENANT, quiet, size=6)
+    report = await compact(world, TENANT, quiet)
+    assert (report.version, report.why) == (None, "another version of embedder went live meanwhile. Run it again")
+    now = await world.registry.live_ids(TENANT)
+    assert now[EMBEDDER] != before[EMBEDDER]
+    await as_before(world, before | {EMBEDDER: now[EMBEDDER]})
+
+
+async def test_of_two_compactions_at_once_one_switches_and_the_other_leaves_nothing_behind(world: World) -> None:
+    await shop(world)
+    first: list[Report] = []
+
+    async def another() -> None:
+        world.clock.pass_s(1)
+        first.append(await compact(world, TENANT, quiet))
+        world.clock.pass_s(1)
+
+    world.olap = Meanwhile(another)
+    report = await compact(world, TENANT, quiet)
+    assert report.version is None
+    assert "rows went live meanwhile" in report.why
+    assert await world.registry.epoch(TENANT) == first[0].version
+    assert Status.STAGED not in {v.status for v in await world.registry.list(TENANT)}
+
+
 async def test_an_item_that_was_on_its_way_when_the_rows_were_counted_is_not_lost(world: World) -> None:
     """Its number was given, and its document not yet written."""
     before = await shop(world)
@@ -224,6 +266,35 @@ async def test_a_compacted_shop_learns_and_is_compacted_again(world: World) -> N
     version: Any = await world.registry.live(TENANT, EMBEDDER)
     base = (await world.registry.load(TENANT, version))[VECTORS]
     assert np.allclose(base, pinned.vectors.whole(), atol=1e-6)
+
+
+async def test_a_shop_that_lost_everything_begins_again_with_its_embedder(world: World) -> None:
+    assert (await embed(world, TENANT, quiet, size=8)).version
+    await delete(world, *range(ITEMS))
+    world.clock.pass_s(1)
+    await world.documents.drop_tombstones(world.clock.now())
+    report = await compact(world, TENANT, quiet)
+    assert report.version, report.why
+    await write(world, "new", await world.documents.next_number(TENANT, "rows"))
+    pinned = await catalogue(world, Live(world.registry), TENANT)
+    assert dict(pinned.rows) == {"new": 0}
+    assert pinned.vectors.whole().any(axis=1).tolist() == [True]
+
+
+async def test_an_embedder_that_was_gone_back_to_keeps_its_vectors(world: World) -> None:
+    """The store has them no more: they stand in its own files."""
+    await shop(world)
+    assert (await embed(world, TENANT, quiet, size=6)).version
+    world.clock.pass_s(1)
+    await world.registry.rollback(TENANT, EMBEDDER)
+    before = await catalogue(world, Live(world.registry), TENANT)
+    world.clock.pass_s(1)
+    report = await compact(world, TENANT, quiet)
+    assert report.version, report.why
+    pinned = await catalogue(world, Live(world.registry), TENANT)
+    for id, row in pinned.rows.items():
+        assert np.allclose(pinned.vectors.take(np.array([row])), before.vectors.take(np.array([before.rows[id]])))
+    assert pinned.vectors.whole().shape == (len(KEPT), 8)
 
 
 async def test_a_ranker_with_other_rows_is_not_judged(world: World) -> None:

@@ -31,7 +31,6 @@ from ray_app.training.gate import Made, release
 from ray_app.training.history import History, from_columns
 from ray_app.training.judge import K
 from ray_app.training.listwise import Network
-from ray_app.training.precompute import precompute
 from ray_app.training.profiles import profiles
 from ray_app.training.rankers import Designs
 from ray_app.training.recallers import learn
@@ -40,7 +39,7 @@ from ray_app.training.runs import history as runs_of
 from ray_app.training.runs import recorded
 from ray_app.training.similarity import Sharing
 from ray_app.training.train import How, fit_ranker
-from tests.unit.make import DAY_MS, NOW, TENANT, item, shelf, visitor
+from tests.unit.make import DAY_MS, NOW, TENANT, item, shelf
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -323,19 +322,6 @@ async def test_profiles_say_what_visitors_care_for_and_are_the_same_when_made_ag
     await profiles(world, TENANT, quiet)
     again = await world.documents.get(TENANT, "profiles", "u:3")
     assert again == found
-
-
-async def test_lists_are_made_for_visitors_and_per_scenario_and_category(world: World) -> None:
-    await learn(world, TENANT, ITEM_CF, quiet)
-    report = await precompute(world, TENANT, quiet)
-    assert report.metrics["visitors"] == USERS
-    lists = {d.id: d.body for d in await world.documents.find(TENANT, "lists", limit=1000)}
-    assert {"popular:home:", "popular:related:", "popular:buy_again:"} <= set(lists)
-    assert lists["popular:home:"]["made_at"] == world.clock.now()
-    made = (await Live(world.registry).refresh(TENANT)).recallers["precomputed"]
-    mine = made.recommend(replace(visitor(), name="u:3"), 20, np.ones(ITEMS, np.bool_), shelf([]).pin()).rows.tolist()
-    assert len(mine) == len(set(mine)) > 5
-    assert not {int(i[1:]) for i in columns()["item_id"][columns()["visitor"] == "u:3"]} & set(mine)
 
 
 async def test_a_run_is_recorded_with_how_it_ended(world: World, clock: FixedClock) -> None:
