@@ -44,8 +44,8 @@ Columns = Mapping[str, NDArray[Any]]
 @dataclass(frozen=True)
 class Logged:
     """`examples` by time, `at` int64 [n]: when each was answered (ms). `names`: of the visitors by number, first those
-    of the history. `others`: answers left out, whose features are of another view. `source`: the table or the build
-    that they are of; "" where none were read."""
+    of the history; an answer to somebody unknown has a visitor of its own. `others`: answers left out, whose features
+    are of another view. `source`: the table or the build that they are of; "" where none were read."""
 
     examples: Sequence[Example] = ()
     at: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -193,6 +193,7 @@ def _example(one: Columns, pinned: Pinned, journal: Journal, numbers: dict[str, 
     taken = (one["clicked"][keep] > 0) | bought | (watched_s > 0)
     labels = np.stack([taken, bought, watched_s], axis=1).astype(np.float32)
     name = str(one["visitor"][0])
+    number = numbers.setdefault(name or str(one["request_id"][0]), len(numbers))  # nobody known: one of his own
     visitor = journal.before(name, int(one["answered_at"][0]))
     candidates = Candidates(rows[keep], one["score"][keep].astype(np.float32), {})
-    return Example(numbers.setdefault(name, len(numbers)), np.stack(one["features"][keep]), labels, candidates, visitor)
+    return Example(number, np.stack(one["features"][keep]), labels, candidates, visitor)

@@ -119,7 +119,8 @@ def test_what_has_no_row_or_no_features_is_left_out_of_its_answer() -> None:
 
 def test_visitors_without_a_history_have_numbers_after_the_others() -> None:
     found = read(*answer(), *answer("s", visitor="u:new", at=SHOWN_AT + 1), *answer("t", visitor="", at=SHOWN_AT + 2))
-    assert [found.names[e.user] for e in found.examples] == ["u:1", "u:new", ""]
+    assert [found.names[e.user] for e in found.examples] == ["u:1", "u:new", "t"]
+    assert found.examples[2].visitor.name == ""
     assert found.names[:2] == ("u:1", "u:2")
     assert [len(e.visitor.recent) for e in found.examples] == [2, 0, 0]
     assert len(parts(found.examples, found.names).data) + len(parts(found.examples, found.names).kept) == 3
@@ -142,6 +143,13 @@ def test_of_a_build_answers_of_the_scenario_alone_are_thinned_out(monkeypatch: p
     found = logged._within(built, "home", 0, NOW)
     assert found["request_id"].tolist() == ["r0", "r2"]
     assert logged._within(built, "related", 0, NOW)["request_id"].tolist() == ["r1", "r4", "r6"]
+
+
+def test_answers_to_somebody_unknown_teach_too() -> None:
+    """Each is taken for one of a visitor of its own: as one visitor all of them would be kept aside."""
+    found = read(*(row for k in range(60) for row in answer(f"r{k}", visitor="", at=SHOWN_AT + k)))
+    split = parts(found.examples, found.names)
+    assert len(split.held) < 20 < len(split.learned)
 
 
 def test_no_answers_are_no_examples() -> None:
