@@ -110,7 +110,7 @@ class Recommender:
             known = await read_profile(p.redis, p.prefix(), tenant, ask, budget)
         slate = Slate(id, tenant, ask.scenario, ask.visitor, p.clock.now(), ())
         if pinned is None:
-            items = await self._unloaded(tenant, ask, scenario, rules, known, budget)
+            items = await self._unloaded(slate, ask, scenario, rules, known, budget)
             return Decision(replace(slate, items=items, degraded=tuple(budget.degraded)), budget.stages)
         if models is None:
             budget.degraded.append(Degraded("catalog", "its rows are older than every model; it is loading"))
@@ -137,10 +137,10 @@ class Recommender:
         return shelf.pin()
 
     async def _unloaded(
-        self, tenant: str, ask: Ask, scenario: Scenario, rules: tuple[Rule, ...], known: Profile, budget: Budget
+        self, slate: Slate, ask: Ask, scenario: Scenario, rules: tuple[Rule, ...], known: Profile, budget: Budget
     ) -> tuple[Placed, ...]:
         """What the documents hold of the scenario's popular list, or of any items; none where they do not answer."""
-        p = self._parts
+        p, tenant = self._parts, slate.tenant
         try:
             async with asyncio.timeout(budget.left_s()):
                 made = await lists.popular(p.documents, tenant, scenario.id)
@@ -151,7 +151,8 @@ class Recommender:
         what = "some of its items" if made is None else "the scenario's popular list, as the job precompute made it"
         budget.degraded.append(Degraded("recall", f"without the catalogue: {what}"))
         hot = replace(scenario, channels={"hot": Channel(1.0, lists.MOST)}, ranked=False, diversity=0.0)
-        request = governed(requested(ask, hot, known, Models(), moment, budget), rules)
+        request = requested(ask, hot, known, Models(), moment, budget)
+        request = governed(replace(request, seed=seed_of(slate.request_id)), rules)
         return place(request, await decide(request, {}, INLINE))
 
     async def popular(self, tenant: str, scenario_id: str, category: str = "") -> tuple[list[str], int | None]:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ray_app.catalog import lists
+from ray_app.catalog.reranking import Exploration
 from ray_app.catalog.rule import HIDE, Rule
 from ray_app.catalog.scenario import Pin
 from ray_app.catalog.shelves import Shelves
@@ -78,6 +79,14 @@ async def test_what_may_not_be_shown_stays_out(loading: Shop) -> None:
     assert [i.reason.code for i in slate.items[3:]] == ["SEEN"]
     assert ids(await ask(loading, filters=(Filter("category", "eq", "c2"),))) == ["i30"]
     assert ids(await ask(loading, exclude=("i5", "i20", "i30", "i0"))) == []
+
+
+async def test_what_is_drawn_by_chance_is_drawn_for_each_answer_anew(loading: Shop) -> None:
+    await listed(loading, *(f"i{k}" for k in range(1, 40)))
+    await loading.put(replace(CALM, budget_s=0.4, exploration=Exploration(1.0)))
+    answers = [await ask(loading, n=10) for _ in range(3)]
+    assert len({tuple(ids(slate)) for slate in answers}) == 3
+    assert all(0 < i.propensity < 1 for slate in answers for i in slate.items)
 
 
 async def test_before_there_is_a_list_some_items_answer(loading: Shop) -> None:
