@@ -14,7 +14,7 @@ from ray_app.catalog.rule import HIDE, Rule, Rules
 from ray_app.catalog.scenario import Channel, Scenario, Scenarios
 from ray_app.catalog.shelves import Shelves
 from ray_app.clock import Clock
-from ray_app.errors import LemoError, Overloaded
+from ray_app.errors import LemoError, Overloaded, Unavailable
 from ray_app.features.boards import Boards
 from ray_app.features.profile import Profile
 from ray_app.features.view import Moment
@@ -157,16 +157,20 @@ class Recommender:
 
     async def popular(self, tenant: str, scenario_id: str, category: str = "") -> tuple[list[str], int | None]:
         """Ids that may be shown now, the most popular first, and when a job put them in order (ms): None where none
-        did, so that the hot score of this moment has. Raises UnknownScenario and Unavailable."""
+        did, so that the hot score of this moment has. Raises UnknownScenario and Unavailable, also where no job has
+        made a list and the catalogue is not loaded in time."""
         p = self._parts
         scenario, rules = await p.scenarios.get(tenant, scenario_id), await p.rules.of(tenant, scenario_id)
         made = await lists.popular(p.documents, tenant, scenario_id, category)
-        shelf = p.shelves.held(tenant)
-        if shelf is None:
+        budget = Budget(p.clock, scenario.budget_s)
+        pinned = await self._pinned(tenant, budget)
+        if pinned is not None:
+            moment = Moment(pinned, p.boards.of(tenant, pinned.n, pinned.epoch), p.clock.now())
+        elif made is not None:
             moment = await popular.part(p.documents, tenant, made, (), p.clock.now())
         else:
-            pinned = shelf.pin()
-            moment = Moment(pinned, p.boards.of(tenant, pinned.n, pinned.epoch), p.clock.now())
+            why = budget.degraded[-1].reason
+            raise Unavailable(f"{why}, and the job precompute has made no list of this. Run it, or try again later")
         return popular.eligible(made, scenario, rules, category, moment), None if made is None else made.made_at
 
 

@@ -16,7 +16,7 @@ from ray_app.catalog.scenario import Pin
 from ray_app.catalog.shelves import Shelves
 from ray_app.errors import Unavailable
 from ray_app.events.schema import item_to_dict
-from ray_app.recommend import Recommender
+from ray_app.recommend import Recommender, popular
 from ray_app.recommend.ask import Ask, Filter
 from ray_app.recommend.explain import NotFound, explain
 from ray_app.stores.base import Document
@@ -129,11 +129,16 @@ async def test_the_list_by_itself_is_what_may_be_shown_now_of_it(shop: Shop, loa
         assert await recommender.popular(TENANT, "home", "c3") == (["i7"], 8)  # i30 has moved to c2 since
 
 
-async def test_without_a_list_the_hot_score_of_this_moment_counts(shop: Shop, loading: Shop) -> None:
+async def test_without_a_list_the_hot_score_of_this_moment_counts(
+    shop: Shop, loading: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bucket = CLOCK.now() // 1000 // 300
     await shop.redis.hset(f"p:hot:{TENANT}:-:{bucket}", mapping={"i4": 3, "i6": 9, "i8": 5})
     pinned = (await shop.parts.shelves.of(TENANT)).pin()
     await shop.parts.boards.refresh(TENANT, pinned.rows, pinned.n, CLOCK.now())
     assert await Recommender(shop.parts).popular(TENANT, "home") == (["i6", "i8", "i4"], None)
     assert await Recommender(shop.parts).popular(TENANT, "home", "c2") == (["i6"], None)
-    assert await Recommender(loading.parts).popular(TENANT, "home") == ([], None)
+    with pytest.raises(Unavailable, match="still loading, and the job precompute has made no list of this"):
+        await Recommender(loading.parts).popular(TENANT, "home")
+    monkeypatch.setattr(popular, "MOST", 2)  # however many are hot
+    assert await Recommender(shop.parts).popular(TENANT, "home") == (["i6", "i8"], None)
