@@ -18,7 +18,7 @@ from ray_app.errors import Unavailable
 from ray_app.events.schema import item_to_dict
 from ray_app.recommend import Recommender, popular
 from ray_app.recommend.ask import Ask, Filter
-from ray_app.recommend.explain import NotFound, explain
+from ray_app.recommend.explain import explain
 from ray_app.stores.base import Document
 from ray_app.stores.memory import MemoryDocuments
 from ray_app.types import Slate
@@ -103,7 +103,7 @@ async def test_nothing_is_shown_in_time_where_the_documents_do_not_answer_either
     decision = await Recommender(parts).decide(TENANT, ask)
     assert CLOCK.monotonic() - began < 5
     assert (ids(decision.slate), why(decision.slate)) == ([], [("catalog", None)])
-    with pytest.raises(NotFound):  # no catalogue of this answer has it
+    with pytest.raises(Unavailable, match="'i1' cannot be explained: the catalogue is still loading"):
         explain(decision, ask, "i1")
 
 
