@@ -19,14 +19,14 @@ NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 @dataclass(frozen=True, slots=True)
 class Asked:
     """Of which answers (ms, from `since` to before `until`), and how long after an answer a behaviour still counts for
-    it. Labels are whole where `until` lies at least a window back. `unconfirmed`: answers without impressions too.
+    it. Labels are whole where `until` lies at least a window back. `scenario`: of this one alone, "" of every one.
     `one_in`: of so many answers one, where all would be too many."""
 
     tenant: str
     since: int
     until: int
     window_s: int = DAY_S
-    unconfirmed: bool = False
+    scenario: str = ""
     one_in: int = 1
 
 
@@ -42,18 +42,20 @@ QUERIES: Mapping[str, str] = named(Path(__file__).parent / "examples.sql")
 async def examples(olap: Olap, asked: Asked) -> dict[str, Any]:
     """The columns of the examples as arrays, by time: request_id, item_id, visitor, scenario, answered_at, position,
     score, channels, features (float32 in the order of the view, NaN where missing, none of an item that no channel
-    found), propensity, arms and versions (JSON), confirmed, clicked, converted, watch_time; {} when there are none.
+    found), propensity, arms and versions (JSON), clicked, converted, watch_time; {} when there are none.
     Raises Unavailable."""
     parameters = {
         "tenant": asked.tenant, "since": asked.since, "until": asked.until, "window_ms": asked.window_s * 1000,
-        "unconfirmed": int(asked.unconfirmed), "one_in": asked.one_in,
+        "scenario": asked.scenario, "one_in": asked.one_in,
     }  # fmt: skip
     return await olap.columns(QUERIES["examples"], parameters)
 
 
 async def confirmed_answers(olap: Olap, asked: Asked) -> list[dict[str, Any]]:
     """Per scenario how many answers there were, and how many of them were confirmed by an impression."""
-    parameters = {"tenant": asked.tenant, "since": asked.since, "until": asked.until}
+    parameters = {
+        "tenant": asked.tenant, "since": asked.since, "until": asked.until, "window_ms": asked.window_s * 1000,
+    }  # fmt: skip
     return await olap.query(QUERIES["confirmed_answers"], parameters)
 
 

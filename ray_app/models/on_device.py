@@ -147,7 +147,7 @@ def moved(ranker: Ranker, device: str, dtype: torch.dtype) -> Ranker:
     for compiled in (True, False):
         try:
             twin = OnDevice(ranker, device, dtype, compiled)
-            apart = max(_apart(twin, ranker, warm_up(ranker, *size)) for size in WARM_UP)
+            apart = np.max([_apart(twin, ranker, warm_up(ranker, *size)) for size in WARM_UP])  # NaN where one is
         except RuntimeError as e:
             about = {"version": ranker.version, "compiled": compiled, "why": str(e)[:300]}
             logger.warning("a ranker cannot be brought to the device in this way", extra=about)

@@ -14,7 +14,7 @@ from ray_app.catalog.rule import HIDE, Rule, Rules
 from ray_app.catalog.scenario import Channel, Scenario, Scenarios
 from ray_app.catalog.shelves import Shelves
 from ray_app.clock import Clock
-from ray_app.errors import LemoError, Overloaded
+from ray_app.errors import LemoError, Overloaded, Unavailable
 from ray_app.features.boards import Boards
 from ray_app.features.profile import Profile
 from ray_app.features.view import Moment
@@ -110,7 +110,7 @@ class Recommender:
             known = await read_profile(p.redis, p.prefix(), tenant, ask, budget)
         slate = Slate(id, tenant, ask.scenario, ask.visitor, p.clock.now(), ())
         if pinned is None:
-            items = await self._unloaded(tenant, ask, scenario, rules, known, budget)
+            items = await self._unloaded(slate, ask, scenario, rules, known, budget)
             return Decision(replace(slate, items=items, degraded=tuple(budget.degraded)), budget.stages)
         if models is None:
             budget.degraded.append(Degraded("catalog", "its rows are older than every model; it is loading"))
@@ -137,10 +137,10 @@ class Recommender:
         return shelf.pin()
 
     async def _unloaded(
-        self, tenant: str, ask: Ask, scenario: Scenario, rules: tuple[Rule, ...], known: Profile, budget: Budget
+        self, slate: Slate, ask: Ask, scenario: Scenario, rules: tuple[Rule, ...], known: Profile, budget: Budget
     ) -> tuple[Placed, ...]:
         """What the documents hold of the scenario's popular list, or of any items; none where they do not answer."""
-        p = self._parts
+        p, tenant = self._parts, slate.tenant
         try:
             async with asyncio.timeout(budget.left_s()):
                 made = await lists.popular(p.documents, tenant, scenario.id)
@@ -151,21 +151,26 @@ class Recommender:
         what = "some of its items" if made is None else "the scenario's popular list, as the job precompute made it"
         budget.degraded.append(Degraded("recall", f"without the catalogue: {what}"))
         hot = replace(scenario, channels={"hot": Channel(1.0, lists.MOST)}, ranked=False, diversity=0.0)
-        request = governed(requested(ask, hot, known, Models(), moment, budget), rules)
+        request = requested(ask, hot, known, Models(), moment, budget)
+        request = governed(replace(request, seed=seed_of(slate.request_id)), rules)
         return place(request, await decide(request, {}, INLINE))
 
     async def popular(self, tenant: str, scenario_id: str, category: str = "") -> tuple[list[str], int | None]:
         """Ids that may be shown now, the most popular first, and when a job put them in order (ms): None where none
-        did, so that the hot score of this moment has. Raises UnknownScenario and Unavailable."""
+        did, so that the hot score of this moment has. Raises UnknownScenario and Unavailable, also where no job has
+        made a list and the catalogue is not loaded in time."""
         p = self._parts
         scenario, rules = await p.scenarios.get(tenant, scenario_id), await p.rules.of(tenant, scenario_id)
         made = await lists.popular(p.documents, tenant, scenario_id, category)
-        shelf = p.shelves.held(tenant)
-        if shelf is None:
+        budget = Budget(p.clock, scenario.budget_s)
+        pinned = await self._pinned(tenant, budget)
+        if pinned is not None:
+            moment = Moment(pinned, p.boards.of(tenant, pinned.n, pinned.epoch), p.clock.now())
+        elif made is not None:
             moment = await popular.part(p.documents, tenant, made, (), p.clock.now())
         else:
-            pinned = shelf.pin()
-            moment = Moment(pinned, p.boards.of(tenant, pinned.n, pinned.epoch), p.clock.now())
+            why = budget.degraded[-1].reason
+            raise Unavailable(f"{why}, and the job precompute has made no list of this. Run it, or try again later")
         return popular.eligible(made, scenario, rules, category, moment), None if made is None else made.made_at
 
 

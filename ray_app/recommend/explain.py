@@ -11,7 +11,7 @@ import numpy as np
 from ray_app.catalog.rule import HIDE
 from ray_app.catalog.scenario import Channel
 from ray_app.clock import FixedClock
-from ray_app.errors import NotFound
+from ray_app.errors import NotFound, Unavailable
 from ray_app.features.view import NAMES
 from ray_app.recommend import Decision, limits
 from ray_app.recommend.ask import Ask
@@ -30,12 +30,13 @@ Plain = dict[str, Any]
 def explain(decision: Decision, ask: Ask, item_id: str) -> Plain:
     """`verdict` and `why` in words, and what they stand on: the item's place in each channel when that is asked for
     every eligible item, its features, scores, places after each step of reranking, and rules. Raises NotFound for an
-    item that the catalogue of this answer does not have."""
-    r, ranked = decision.request, decision.ranked
-    row = r.moment.pinned.row_of(item_id) if r is not None else None
-    if r is None or ranked is None or row is None:
-        tenant = decision.slate.tenant
-        raise NotFound(f"item {item_id!r} is unknown to tenant {tenant!r}", field="item_id", value=item_id)
+    item that the catalogue of this answer does not have, and Unavailable where no catalogue was loaded."""
+    r, ranked, slate = decision.request, decision.ranked, decision.slate
+    if r is None or ranked is None:
+        raise Unavailable(f"item {item_id!r} cannot be explained: {slate.degraded[0].reason}. Try again later")
+    row = r.moment.pinned.row_of(item_id)
+    if row is None:
+        raise NotFound(f"item {item_id!r} is unknown to tenant {slate.tenant!r}", field="item_id", value=item_id)
     shown = {i.item_id: k for k, i in enumerate(decision.slate.items)}
     found: Plain = {"item_id": item_id, "request_id": decision.slate.request_id}
     if item_id in shown:

@@ -39,7 +39,8 @@ async def part(documents: Documents, tenant: str, made: Popular | None, pins: Se
 def eligible(
     made: Popular | None, scenario: Scenario, rules: Sequence[Rule], category: str, moment: Moment
 ) -> list[str]:
-    """Ids of the list, or without one of what is hot, that may be shown now, in order. `category` "": of all."""
+    """Ids of the list, or without one of what is hot, that may be shown now, in order, at most MOST. `category` "": of
+    all."""
     pinned = moment.pinned
     filters = (Filter("category", "eq", category),) if category else ()
     allowed = pinned.eligible(filters, tuple(scenario.hidden))
@@ -47,4 +48,4 @@ def eligible(
         if rule.action == HIDE:
             allowed &= ~pinned.matching(rule.items)
     order = moment.board.hottest if made is None else pinned.rows_of(made.items)
-    return [pinned.ids[r] for r in order[allowed[order]].tolist()]
+    return [pinned.ids[r] for r in order[allowed[order]][:MOST].tolist()]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -35,8 +35,8 @@ LEAST = 200  # answers of which something was taken; with fewer they neither tea
 MOST = 10_000  # answers that are read; of more, evenly some
 WINDOW_MS, SPAN_MS = DAY_MS, 7 * DAY_MS
 NEEDED = (
-    "request_id", "item_id", "visitor", "scenario", "answered_at", "position", "score", "features", "versions",
-    "clicked", "converted", "watch_time",
+    "request_id", "item_id", "visitor", "answered_at", "position", "score", "features", "versions", "clicked",
+    "converted", "watch_time",
 )  # fmt: skip
 Columns = Mapping[str, NDArray[Any]]
 
@@ -44,8 +44,8 @@ Columns = Mapping[str, NDArray[Any]]
 @dataclass(frozen=True)
 class Logged:
     """`examples` by time, `at` int64 [n]: when each was answered (ms). `names`: of the visitors by number, first those
-    of the history. `others`: answers left out, whose features are of another view. `source`: the table or the build
-    that they are of; "" where none were read."""
+    of the history; an answer to somebody unknown has a visitor of its own. `others`: answers left out, whose features
+    are of another view. `source`: the table or the build that they are of; "" where none were read."""
 
     examples: Sequence[Example] = ()
     at: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -115,32 +115,32 @@ async def read(
     since = end - how.label_days * DAY_MS - SLICES * SPAN_MS
     if dataset is None:
         until = min(end, stores.clock.now() - WINDOW_MS)
-        found, source = await _read(stores, Asked(tenant, since, until, DAY_S), how.scenario.id), SLATES
+        found, source = await _read(stores, Asked(tenant, since, until, DAY_S, how.scenario.id)), SLATES
     else:
         build, every = await asyncio.to_thread(columns, stores.blobs, tenant, dataset)
         until = min(end, int(build.partition("-")[2]) - WINDOW_MS)
-        found, source = _within(every, since, until), f"{dataset}/{build}"
-    return await asyncio.to_thread(made, found, pinned, history, how.scenario.id, source)
+        found, source = _within(every, how.scenario.id, since, until), f"{dataset}/{build}"
+    return await asyncio.to_thread(made, found, pinned, history, source)
 
 
-async def _read(stores: Stores, asked: Asked, scenario: str) -> Columns:
+async def _read(stores: Stores, asked: Asked) -> Columns:
     """A week at a time, so that no more than that is ever held as lists of numbers."""
     counts = await confirmed_answers(stores.olap, asked)
-    many = sum(c["confirmed"] for c in counts if c["scenario"] == scenario)
+    many = sum(c["confirmed"] for c in counts if c["scenario"] == asked.scenario)
     parts = []
     for since in range(asked.since, asked.until, SPAN_MS) if many else ():
         until = min(since + SPAN_MS, asked.until)
-        week = Asked(asked.tenant, since, until, asked.window_s, one_in=-(-many // MOST))
+        week = replace(asked, since=since, until=until, one_in=-(-many // MOST))
         if some := await shown(stores.olap, week):
             parts.append({**{c: some[c] for c in NEEDED}, "features": _packed(some["features"])})
     return {c: np.concatenate([p[c] for p in parts]) for c in NEEDED} if parts else {}
 
 
-def _within(found: Columns, since: int, until: int) -> Columns:
+def _within(found: Columns, scenario: str, since: int, until: int) -> Columns:
     """Of a build, whose features are lists too."""
     if not found:
         return {}
-    keep = (found["answered_at"] >= since) & (found["answered_at"] < until)
+    keep = (found["scenario"] == scenario) & (found["answered_at"] >= since) & (found["answered_at"] < until)
     ids = np.unique(found["request_id"][keep].astype(str))
     some = ids[:: max(1, -(-len(ids) // MOST))]
     keep &= np.isin(found["request_id"].astype(str), some)
@@ -151,13 +151,13 @@ def _packed(features: NDArray[Any]) -> NDArray[Any]:
     return np.fromiter((np.array(f, np.float32) for f in features), object, len(features))
 
 
-def made(found: Columns, pinned: Pinned, history: History, scenario: str, source: str) -> Logged:
+def made(found: Columns, pinned: Pinned, history: History, source: str) -> Logged:
     """The examples of the rows that the query `examples` finds, in any order. What has no row any more, and what no
     channel had found, is left out of its answer; an answer whose features are not of the view that stands is left out
     and counted."""
     numbers = {name: k for k, name in enumerate(history.visitors)}
     journal, examples, at, others = Journal(history), list[Example](), list[int](), 0
-    for one in _answers(found, scenario):
+    for one in _answers(found):
         if not _stands(one):
             others += 1
             continue
@@ -167,13 +167,12 @@ def made(found: Columns, pinned: Pinned, history: History, scenario: str, source
     return Logged(examples, np.array(at, np.int64), tuple(numbers), others, source)
 
 
-def _answers(found: Columns, scenario: str) -> Iterator[Columns]:
+def _answers(found: Columns) -> Iterator[Columns]:
     """By time, each with its items from the first on."""
     if not found:
         return
     ids = found["request_id"].astype(str)
     order = np.lexsort((found["position"], ids, found["answered_at"]))
-    order = order[found["scenario"][order] == scenario]
     starts = np.flatnonzero(ids[order][1:] != ids[order][:-1]) + 1
     for places in np.split(order, starts) if len(order) else ():
         yield {c: found[c][places] for c in NEEDED}
@@ -194,6 +193,7 @@ def _example(one: Columns, pinned: Pinned, journal: Journal, numbers: dict[str, 
     taken = (one["clicked"][keep] > 0) | bought | (watched_s > 0)
     labels = np.stack([taken, bought, watched_s], axis=1).astype(np.float32)
     name = str(one["visitor"][0])
+    number = numbers.setdefault(name or str(one["request_id"][0]), len(numbers))  # nobody known: one of his own
     visitor = journal.before(name, int(one["answered_at"][0]))
     candidates = Candidates(rows[keep], one["score"][keep].astype(np.float32), {})
-    return Example(numbers.setdefault(name, len(numbers)), np.stack(one["features"][keep]), labels, candidates, visitor)
+    return Example(number, np.stack(one["features"][keep]), labels, candidates, visitor)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -112,8 +113,14 @@ def test_a_ranker_is_moved_once_it_says_the_same_there(
     assert [r.compiled for r in caplog.records] == [True]  # type: ignore[attr-defined]
     monkeypatch.setattr(on_device, "forward", lambda p, b: forward(p, b) + 1.0)
     assert moved(host, "cpu", torch.float32) is host
-    monkeypatch.setattr(on_device, "forward", lambda p, b: forward(p, b) * float("nan"))
-    assert moved(host, "cpu", torch.float32) is host
+    for least in (1, 2):  # candidates from which on it says what is no number
+        spoilt = partial(_spoilt, least)
+        monkeypatch.setattr(on_device, "forward", spoilt)
+        assert moved(host, "cpu", torch.float32) is host
+
+
+def _spoilt(least: int, p: on_device.Named, b: on_device.Named) -> torch.Tensor:
+    return forward(p, b) * (float("nan") if len(b["features"]) >= least else 1.0)
 
 
 def test_of_a_blend_the_network_is_moved(host: MultiTask, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,14 +10,15 @@ from typing import Any
 import pytest
 
 from ray_app.catalog import lists
+from ray_app.catalog.reranking import Exploration
 from ray_app.catalog.rule import HIDE, Rule
 from ray_app.catalog.scenario import Pin
 from ray_app.catalog.shelves import Shelves
 from ray_app.errors import Unavailable
 from ray_app.events.schema import item_to_dict
-from ray_app.recommend import Recommender
+from ray_app.recommend import Recommender, popular
 from ray_app.recommend.ask import Ask, Filter
-from ray_app.recommend.explain import NotFound, explain
+from ray_app.recommend.explain import explain
 from ray_app.stores.base import Document
 from ray_app.stores.memory import MemoryDocuments
 from ray_app.types import Slate
@@ -80,6 +81,14 @@ async def test_what_may_not_be_shown_stays_out(loading: Shop) -> None:
     assert ids(await ask(loading, exclude=("i5", "i20", "i30", "i0"))) == []
 
 
+async def test_what_is_drawn_by_chance_is_drawn_for_each_answer_anew(loading: Shop) -> None:
+    await listed(loading, *(f"i{k}" for k in range(1, 40)))
+    await loading.put(replace(CALM, budget_s=0.4, exploration=Exploration(1.0)))
+    answers = [await ask(loading, n=10) for _ in range(3)]
+    assert len({tuple(ids(slate)) for slate in answers}) == 3
+    assert all(0 < i.propensity < 1 for slate in answers for i in slate.items)
+
+
 async def test_before_there_is_a_list_some_items_answer(loading: Shop) -> None:
     slate = await ask(loading, n=10)
     assert len(set(ids(slate))) == 10
@@ -94,7 +103,7 @@ async def test_nothing_is_shown_in_time_where_the_documents_do_not_answer_either
     decision = await Recommender(parts).decide(TENANT, ask)
     assert CLOCK.monotonic() - began < 5
     assert (ids(decision.slate), why(decision.slate)) == ([], [("catalog", None)])
-    with pytest.raises(NotFound):  # no catalogue of this answer has it
+    with pytest.raises(Unavailable, match="'i1' cannot be explained: the catalogue is still loading"):
         explain(decision, ask, "i1")
 
 
@@ -120,11 +129,16 @@ async def test_the_list_by_itself_is_what_may_be_shown_now_of_it(shop: Shop, loa
         assert await recommender.popular(TENANT, "home", "c3") == (["i7"], 8)  # i30 has moved to c2 since
 
 
-async def test_without_a_list_the_hot_score_of_this_moment_counts(shop: Shop, loading: Shop) -> None:
+async def test_without_a_list_the_hot_score_of_this_moment_counts(
+    shop: Shop, loading: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bucket = CLOCK.now() // 1000 // 300
     await shop.redis.hset(f"p:hot:{TENANT}:-:{bucket}", mapping={"i4": 3, "i6": 9, "i8": 5})
     pinned = (await shop.parts.shelves.of(TENANT)).pin()
     await shop.parts.boards.refresh(TENANT, pinned.rows, pinned.n, CLOCK.now())
     assert await Recommender(shop.parts).popular(TENANT, "home") == (["i6", "i8", "i4"], None)
     assert await Recommender(shop.parts).popular(TENANT, "home", "c2") == (["i6"], None)
-    assert await Recommender(loading.parts).popular(TENANT, "home") == ([], None)
+    with pytest.raises(Unavailable, match="still loading, and the job precompute has made no list of this"):
+        await Recommender(loading.parts).popular(TENANT, "home")
+    monkeypatch.setattr(popular, "MOST", 2)  # however many are hot
+    assert await Recommender(shop.parts).popular(TENANT, "home") == (["i6", "i8"], None)

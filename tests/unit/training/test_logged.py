@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import orjson
@@ -16,9 +16,11 @@ from ray_app.training.history import History
 from ray_app.training.logged import NEEDED, WINDOW_MS, Logged
 from ray_app.training.rankers import parts
 from ray_app.types import Behavior
+from tests.unit.analytics.test_examples import ASKED, House, house
 from tests.unit.make import DAY_MS, NOW, behavior, pinned
 from tests.unit.training.test_past import history
 
+__all__ = ["house"]
 SHELF = pinned(8)
 SHOWN_AT = NOW - 3 * DAY_MS
 EVENTS = [
@@ -38,8 +40,8 @@ def answer(
     request: str = "r", items: str = "034", visitor: str = "u:1", at: int = SHOWN_AT, **changed: Any
 ) -> list[dict[str, Any]]:
     """Its rows, of which the second was clicked."""
-    known = {"request_id": request, "visitor": visitor, "scenario": "home", "answered_at": at, "versions": STANDS,
-             "converted": 0, "watch_time": 0.0}  # fmt: skip
+    known = {"request_id": request, "visitor": visitor, "answered_at": at, "versions": STANDS, "converted": 0,
+             "watch_time": 0.0}  # fmt: skip
     return [
         {**known, "item_id": f"i{i}", "position": k, "score": 1.0 - k / 10, "features": f, "clicked": int(k == 1),
          **changed}
@@ -55,7 +57,7 @@ def table(*rows: dict[str, Any]) -> dict[str, Any]:
 
 def read(*rows: dict[str, Any], events: list[Behavior] = EVENTS) -> Logged:
     known: History = history(events, SHELF)
-    return logged.made(table(*rows), SHELF, known, "home", "slates")
+    return logged.made(table(*rows), SHELF, known, "slates")
 
 
 def test_an_example_has_the_logged_features_to_the_bit_and_what_followed() -> None:
@@ -110,21 +112,48 @@ def test_an_answer_of_another_view_is_left_out_and_counted(changed: dict[str, An
 def test_what_has_no_row_or_no_features_is_left_out_of_its_answer() -> None:
     rows = answer(items="0399"[:3])
     rows[0] |= {"features": np.zeros(0, np.float32)}
-    found = read(*rows, *answer("gone", "9"), *answer("elsewhere", scenario="related"))
+    found = read(*rows, *answer("gone", "9"))
     assert [e.candidates.rows.tolist() for e in found.examples] == [[3]]
     assert found.others == 0
 
 
 def test_visitors_without_a_history_have_numbers_after_the_others() -> None:
     found = read(*answer(), *answer("s", visitor="u:new", at=SHOWN_AT + 1), *answer("t", visitor="", at=SHOWN_AT + 2))
-    assert [found.names[e.user] for e in found.examples] == ["u:1", "u:new", ""]
+    assert [found.names[e.user] for e in found.examples] == ["u:1", "u:new", "t"]
+    assert found.examples[2].visitor.name == ""
     assert found.names[:2] == ("u:1", "u:2")
     assert [len(e.visitor.recent) for e in found.examples] == [2, 0, 0]
     assert len(parts(found.examples, found.names).data) + len(parts(found.examples, found.names).kept) == 3
 
 
+async def test_of_the_table_answers_of_the_scenario_alone_are_read(house: House) -> None:
+    """Another's may be a thousand times as many."""
+    for request, scenario in (("r", "home"), ("s", "related"), ("t", "related")):
+        await house.show(request, scenario=scenario)
+        await house.see(request)
+    found = await logged._read(cast(Any, house), replace(ASKED, scenario="home"))
+    assert found["request_id"].tolist() == ["r"] * 3
+    assert await logged._read(cast(Any, house), replace(ASKED, scenario="buy_again")) == {}
+
+
+def test_of_a_build_answers_of_the_scenario_alone_are_thinned_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logged, "MOST", 3)
+    rows = [row for k in range(7) for row in answer(f"r{k}", "0")]
+    built = {**table(*rows), "scenario": np.array(["home", "related", "home", *["related"] * 4])}
+    found = logged._within(built, "home", 0, NOW)
+    assert found["request_id"].tolist() == ["r0", "r2"]
+    assert logged._within(built, "related", 0, NOW)["request_id"].tolist() == ["r1", "r4", "r6"]
+
+
+def test_answers_to_somebody_unknown_teach_too() -> None:
+    """Each is taken for one of a visitor of its own: as one visitor all of them would be kept aside."""
+    found = read(*(row for k in range(60) for row in answer(f"r{k}", visitor="", at=SHOWN_AT + k)))
+    split = parts(found.examples, found.names)
+    assert len(split.held) < 20 < len(split.learned)
+
+
 def test_no_answers_are_no_examples() -> None:
-    found = logged.made({}, SHELF, history(EVENTS, SHELF), "home", "slates")
+    found = logged.made({}, SHELF, history(EVENTS, SHELF), "slates")
     assert (list(found.examples), found.names) == ([], ("u:1", "u:2"))
     assert found.judged({"slates_": Popularity("v", NAMES)}, NOW, print) == {}
 
