@@ -66,7 +66,8 @@ async def copies(world: World, name: str, count: int) -> list[Version]:
     live = await world.registry.live(TENANT, name)
     assert live is not None, f"no {name} is live"
     parts = await world.registry.load(TENANT, live)
-    owned = {k: v if isinstance(v, bytes) else np.array(v) for k, v in parts.items()}
+    files: dict[str, Any] = dict(parts)  # an array, or the path of a file of another format
+    owned = {k: v.read_bytes() if isinstance(v, Path) else np.array(v) for k, v in files.items()}
     return [
         await world.registry.register(TENANT, name, owned, live.metrics, live.about, live.covers) for _ in range(count)
     ]
