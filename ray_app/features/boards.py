@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -89,6 +90,7 @@ class _Buckets:
     state: tuple[int, int, int, str] = (0, 0, 0, "")  # of the last refresh: bucket of the time, rows, items, epoch
     numbers: dict[str, int] = field(default_factory=dict)
     sums: dict[int, tuple[Rows, Scores]] = field(default_factory=dict)
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)  # a shelf that comes may ask beside the one that is held
 
     def put(self, bucket: int, held: Mapping[bytes, bytes]) -> None:
         names = [self.numbers.setdefault(i.decode(), len(self.numbers)) for i in held]
@@ -132,11 +134,19 @@ class Boards:
     async def refresh(self, tenant: str, rows_of: Mapping[str, int], n: int, now: int, epoch: str = FIRST.id) -> None:
         """`rows_of`: item id -> row, of the shelf with n rows of this epoch."""
         buckets = self._buckets.setdefault(tenant, _Buckets())
+        async with buckets.turn:
+            changed, place = await self._changed(tenant, buckets)
+            state = (now // 1000 // self._settings.hot_bucket_s, n, len(rows_of), epoch)
+            if place == buckets.place and state == buckets.state:
+                return  # the board would come out the same, and with it all that is derived from it
+            await self._read(tenant, buckets, changed, now)
+            buckets.place, buckets.state = place, state  # last: what could not be read is named again the next time
+            others = [(e, b) for e, b in self._boards.get(tenant, {}).items() if e != epoch]
+            self._boards[tenant] = {**dict(others[-1:]), epoch: buckets.board(rows_of, n, now, self._settings)}
+
+    async def _read(self, tenant: str, buckets: _Buckets, changed: set[int], now: int) -> None:
+        """Those of `changed` that are not too old; what has grown too old goes."""
         oldest = (now // 1000 - self._settings.hot_keep_s) // self._settings.hot_bucket_s
-        changed, place = await self._changed(tenant, buckets)
-        state = (now // 1000 // self._settings.hot_bucket_s, n, len(rows_of), epoch)
-        if place == buckets.place and state == buckets.state:
-            return  # the board would come out the same, and with it all that is derived from it
         for bucket in [b for b in buckets.sums if b < oldest]:
             del buckets.sums[bucket]
         wanted = sorted(b for b in changed if b >= oldest)
@@ -145,9 +155,6 @@ class Boards:
                 pipe.hgetall(hot.key(self._prefix(), tenant, hot.ALL, b))
             for b, held in zip(wanted, await pipe.execute(), strict=True):
                 buckets.put(b, held)
-        buckets.place, buckets.state = place, state  # last: what could not be read is named again the next time
-        others = [(e, b) for e, b in self._boards.get(tenant, {}).items() if e != epoch]
-        self._boards[tenant] = {**dict(others[-1:]), epoch: buckets.board(rows_of, n, now, self._settings)}
 
     async def _changed(self, tenant: str, buckets: _Buckets) -> tuple[set[int], bytes]:
         """Buckets named by the feed since the last call, and its end; all of them the first time and when the feed

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -205,6 +206,28 @@ async def test_while_shelves_move_each_epoch_has_a_board_of_its_own(redis: Redis
     assert boards.of(TENANT, 1, "again").windows[0].tolist() == [10]
     assert boards.of(TENANT, 2, "moved").windows[0].tolist() == [10, 5]
     assert not boards.of(TENANT, 10).windows.any()
+
+
+async def test_two_boards_that_are_made_at_once_lose_no_sums(redis: Redis, boards: Boards) -> None:
+    """Of a shelf, and of one that comes beside it: the second hears late where the feed ends."""
+    await write(redis, [behavior("e0", "i0")])
+    newest, asked, go = redis.xrevrange, list[str](), asyncio.Event()
+
+    async def late(name: str, count: int) -> Any:
+        found = await newest(name, count=count)
+        asked.append(name)
+        if len(asked) == 2:
+            await go.wait()
+        return found
+
+    redis.xrevrange = late  # type: ignore[method-assign,assignment]
+    first, second = (asyncio.create_task(boards.refresh(TENANT, ROWS, 10, NOW)) for _ in range(2))
+    await first
+    go.set()
+    await second
+    await write(redis, [behavior("e1", "i1", NOW - DAY_MS // 2)])
+    await boards.refresh(TENANT, ROWS, 10, NOW)
+    assert boards.of(TENANT, 10).windows[0, :2].tolist() == [5, 5]
 
 
 async def test_what_could_not_be_read_is_read_the_next_time(redis: Redis, boards: Boards) -> None:
