@@ -59,7 +59,7 @@ async def compact(stores: Stores, tenant: str, tell: Tell, least: float = LEAST)
     """The rows of a new epoch are live with all that was live before, or nothing has changed and the report says why.
     `least`: the share of the rows that must go."""
     registry, dense = stores.registry, await _rows(stores.documents, tenant)
-    before, live = await registry.live_ids(tenant), await Live(registry).refresh(tenant)
+    before, live = await registry.live_ids(tenant), await Live(registry, (EMBEDDER,)).refresh(tenant)
     now, kept = live.epoch.size(len(dense)), int((dense >= 0).sum())
     share = (now - kept) / max(1, now)
     tell(f"{now:,} rows, of which {kept:,} have an item: {share:.0%} would go")
