@@ -11,7 +11,7 @@ from typing import Any
 
 from ray_app.catalog.pinned import Pinned
 from ray_app.catalog.scenario import HOME, Scenarios
-from ray_app.errors import BrokenArtifact
+from ray_app.errors import BrokenArtifact, Unavailable
 from ray_app.features.view import NAMES
 from ray_app.models.base import Ranker
 from ray_app.registry.version import Version
@@ -95,8 +95,13 @@ async def made_of(
     how = How(scenario, plan.label_days, stores.settings.features, away=plan.away, named=plan.named)
     of_slates = await is_of_slates(stores, tenant, plan.dataset)
     events, build = await history(stores, tenant, on.pinned, None if of_slates else plan.dataset)
-    if of_slates or plan.dataset is None:
-        how = replace(how, logged=await read(stores, tenant, events, on.pinned, how, plan.dataset))
+    try:
+        if of_slates or plan.dataset is None:
+            how = replace(how, logged=await read(stores, tenant, events, on.pinned, how, plan.dataset))
+    except Unavailable as e:
+        if of_slates:
+            raise
+        tell(f"logged answers cannot be read, history alone teaches: {e.message}")
     found = await asyncio.to_thread(fit_ranker, events, on.pinned, on.models, how, tell, before)
     about = {"features": list(NAMES), "label_days": plan.label_days, "until": int(events.events.at[-1]),
              "dataset": build, "parameters": asdict(how.designs), **on.origin}  # fmt: skip

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
+from typing import Any
 
 import httpx
 import numpy as np
@@ -15,10 +17,12 @@ from ray_app.access.keys import Keys
 from ray_app.catalog.dataset import Datasets, parse
 from ray_app.clock import FixedClock, SystemClock
 from ray_app.config import Settings
+from ray_app.errors import Unavailable
 from ray_app.features.view import IDENTITY, NAMES, VIEW
 from ray_app.models.base import Arrays
 from ray_app.registry.watch import RANKER
 from ray_app.serving.http import build
+from ray_app.stores.olap import Olap
 from ray_app.training.build import build as build_dataset
 from ray_app.training.logged import LEAST
 from ray_app.training.rankers import Fit
@@ -43,6 +47,15 @@ class Worker:
     def __call__(self, fit: Fit, given: Arrays, asked: object) -> Arrays:
         self.given.append(given)
         return fit(given, lambda state: None, None)
+
+
+class Slow(Olap):
+    """Answers in time but for logged answers."""
+
+    async def columns(self, sql: str, parameters: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        if "FROM slates" in sql:
+            raise Unavailable("took too long")
+        return await super().columns(sql, parameters)
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -139,6 +152,12 @@ async def test_a_fit_gets_the_features_of_logged_answers_to_the_bit(old_shop: tu
 
     again = await of_a_dataset(shop)
     assert groups(again.given[0]) == fitted
+
+    report, said = await trained(
+        replace(shop.world, olap=Slow(shop.world.olap.url)), shop.tenant, Plan(policy="staged")
+    )
+    assert report.version, report.why
+    assert "logged answers cannot be read, history alone teaches: took too long" in said
 
 
 async def of_a_dataset(shop: Shop) -> Worker:
