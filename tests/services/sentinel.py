@@ -67,7 +67,7 @@ class SentinelSet:
         self.first = RedisPeer(folders[0], which, options)
         self.second = RedisPeer(folders[1], which, (*options, "--replicaof", "127.0.0.1", str(self.first.port)))
         self.sentinel = SentinelPeer(folders[2], which, self.first.port, down_after_s, password)
-        coded = quote(password, safe="")
+        self._password, coded = password, quote(password, safe="")
         user, query = (f":{coded}@", f"?sentinel_password={coded}") if password else ("", "")
         self.url = f"sentinel://{user}127.0.0.1:{self.sentinel.port}/{MASTER}/2{query}"
 
@@ -76,6 +76,12 @@ class SentinelSet:
         for one in (self.first, self.second, self.sentinel):
             one.start()
         _until("the Sentinel knows a replica", lambda: self.sentinel.replicas_that_could_follow() == 1)
+
+    def kill_replica(self) -> None:
+        """Returns when the master knows that it has none."""
+        self.second.kill()
+        with redis.Redis(port=self.first.port, protocol=2, password=self._password or None) as master:
+            _until("the master has no replica", lambda: not master.info("replication")["connected_slaves"])
 
     def kill(self) -> None:
         for one in (self.sentinel, self.second, self.first):

@@ -135,7 +135,7 @@ async def test_behind_a_sentinel_the_master_is_judged_and_that_its_writes_may_be
         with redis.Redis(port=servers.first.port, protocol=2) as client:
             client.config_set("min-replicas-to-write", 1)
         assert "replicas" not in bad(await found_at(servers.url))
-        servers.second.kill()
+        servers.kill_replica()
         assert "no replica follows" in bad(await found_at(servers.url))["replicas"][1]
     finally:
         servers.kill()
