@@ -150,7 +150,8 @@ def fit_ranker(
 
 @dataclass(frozen=True)
 class Last:
-    """The last step: who was judged on the newest slice goes live, fitted on `every` slice, if it is good enough."""
+    """The last step: who was judged on the newest slice goes live, fitted on `every` slice, if it is good enough.
+    `finals`: by kind, since the best may be named too."""
 
     entries: Mapping[str, Entry]
     newest: Slice
@@ -159,6 +160,7 @@ class Last:
     slates: Mapping[str, Any]
     live: Models
     before: Mapping[str, Version]
+    finals: dict[str, Ranker] = field(default_factory=dict)
 
     def trained(self, name: str, kind: str, tell: Tell) -> Trained:
         """Raises Refused when it is worse than what it would replace."""
@@ -170,10 +172,11 @@ class Last:
         rankers = {"slates_": self.entries[kind].ranker, "live_slates_": comparable}
         metrics |= self.how.logged.judged(rankers, cut, tell)
         _gate(metrics, self.newest, comparable, before)
-        designs = self.how.designs
-        kept = replace(designs, neural=replace(designs.neural, attention="attention" in self.entries))
-        final = reloaded(fit(kind, self.every, "final", kept, lambda line: None))
-        return Trained(final, metrics, cut, self.slates)
+        if kind not in self.finals:
+            designs = self.how.designs
+            kept = replace(designs, neural=replace(designs.neural, attention="attention" in self.entries))
+            self.finals[kind] = reloaded(fit(kind, self.every, "final", kept, lambda line: None))
+        return Trained(self.finals[kind], metrics, cut, self.slates)
 
     def named(self, tell: Tell) -> dict[str, Trained]:
         """Of the kinds that scenarios name; what cannot be had is told, and harms none of the others."""

@@ -377,6 +377,8 @@ def test_a_kind_that_is_named_gets_a_version_of_its_own_or_the_reason_is_told(kn
     found = fit_ranker(known, pinned, NONE, how, said.append)
     kinds = {name: t.ranker.kind for name, t in found.items() if name != RANKER}
     assert kinds == {poor: "logistic", OF_KIND["listwise"]: "listwise"}
+    best = OF_KIND[found[RANKER].ranker.kind]
+    assert found[best].ranker is found[RANKER].ranker, "fitted once"
     assert found[poor].metrics[f"ndcg@{K}"] == found[RANKER].metrics[f"logistic_ndcg@{K}"]
     before = {poor: replace(version(int(known.events.at[-1]), 10.0), name=poor)}
     assert list(fit_ranker(known, pinned, NONE, how, said.append, before)) == [RANKER, OF_KIND["listwise"]]
