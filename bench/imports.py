@@ -17,7 +17,7 @@ from ray_app.operations.load import FLOWS_OF
 from ray_app.operations.mapping import load_map
 from ray_app.operations.move import Import, Progress, appended
 from ray_app.streams.applied import wait_applied
-from ray_app.wiring import World
+from ray_app.wiring.stores import World
 
 LIMIT_S = 60.0
 APPLY_S = 600.0

@@ -28,7 +28,7 @@ from ray_app.recommend import Decision, Parts, Recommender
 from ray_app.recommend.ask import Ask
 from ray_app.recommend.request_id import RequestIds
 from ray_app.registry.watch import Live
-from ray_app.wiring import World
+from ray_app.wiring.stores import World
 
 COUNT = 1500
 DAY_MS = 86_400_000

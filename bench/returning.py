@@ -44,7 +44,7 @@ from ray_app.serving.http import build
 from ray_app.stores.embedded import free_port
 from ray_app.streams.applied import wait_applied
 from ray_app.types import DAY_MS, Behavior
-from ray_app.wiring import World
+from ray_app.wiring.stores import World
 
 TENANT, K = "demo", 20
 LEAST_VISITS = 2

@@ -19,7 +19,7 @@ from ray_app.training.embed import embed
 from ray_app.training.recallers import learn as learn_channel
 from ray_app.training.report import Report, Tell
 from ray_app.training.train import train
-from ray_app.wiring import World
+from ray_app.wiring.stores import World
 
 EXAMPLE = ROOT / "examples" / "retail" / "map.toml"
 

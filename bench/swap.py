@@ -30,7 +30,7 @@ from ray_app import wiring
 from ray_app.config import Settings
 from ray_app.launch import ROOT
 from ray_app.registry.version import Version
-from ray_app.wiring import World
+from ray_app.wiring.stores import World
 
 TENANT = "demo"
 NAMES = ("ranker", "item_cf")  # a small one, and one whose neighbours are mapped and warmed up

@@ -33,7 +33,7 @@ from ray_app.training.history import History, from_columns
 from ray_app.training.listwise import fit
 from ray_app.training.past import examples, past
 from ray_app.types import Behavior, Item
-from ray_app.wiring import World
+from ray_app.wiring.stores import World
 
 TENANTS, ITEMS, USERS, EACH = 20, 5000, 300, 20
 GROUPS = 50  # categories; a visitor likes three of them

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from ray_app.wiring import World, open_world
+from ray_app.wiring import open_world
+from ray_app.wiring.stores import World
 
 if TYPE_CHECKING:
     from ray_app.training.rankers import Away

@@ -17,7 +17,7 @@ flows/       one file a flow: items, behaviors, slates, hot, metrics, profile
 training/    change our mind: datasets, fits, evaluation, gates, lists made beforehand
 operations/  keep it well: import of files, the first load, lemo check, what operators do
 serving/     the doors: use cases, HTTP, gRPC
-wiring       the only place that chooses implementations
+wiring/      the only place that chooses implementations
 launch       `lemo up`: start it all, and leave nothing behind
 cli/         the command `lemo`
 """

@@ -78,6 +78,33 @@ class Streams(Section):
     repeat_window_s: int = Field(600, ge=1)
 
 
+class Tasks(Section):
+    """`pools`: of queues with weights, `name=queue:weight+queue:weight`; none: one pool of all queues. A slot is a
+    process that does one task at a time."""
+
+    pools: Mapping[str, str] = Field({})
+    slots: int = Field(2, ge=1, le=64)
+    prefetch: int = Field(4, ge=0, le=1000)
+    routes: Mapping[str, str] = Field({})
+    lease_s: float = Field(8.0, ge=0.5)
+    retries: int = Field(3, ge=0, le=100)
+    retry_first_s: float = Field(60.0, ge=0)
+    retry_max_s: float = Field(600.0, ge=0)
+    retry_jitter: bool = True
+    soft_limit_s: float = Field(240.0, gt=0)
+    hard_limit_s: float = Field(300.0, gt=0)
+    recycle_after: int = Field(1000, ge=1)
+    result_keep_s: int = Field(7 * 86400, ge=1)
+    key_keep_s: int = Field(7 * 86400, ge=1)
+    max_payload_bytes: int = Field(1024 * 1024, ge=1024)
+
+    @model_validator(mode="after")
+    def _soft_before_hard(self) -> Tasks:
+        if self.soft_limit_s >= self.hard_limit_s:
+            raise ValueError(f"soft_limit_s is {self.soft_limit_s}; allowed: below hard_limit_s, {self.hard_limit_s}")
+        return self
+
+
 class Features(Section):
     """Hot score: integer sums per bucket, faded and added up when read. Profile: recent and seen items."""
 
@@ -126,6 +153,7 @@ class Settings(Section):
     stores: Stores = Stores()
     events: Events = Events()
     streams: Streams = Streams()
+    tasks: Tasks = Tasks()
     features: Features = Features()
     metrics: Metrics = Metrics()
     serving: Serving = Serving()

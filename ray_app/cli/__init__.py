@@ -26,7 +26,7 @@ from ray_app.operations.load import Shop
 
 if TYPE_CHECKING:
     from ray_app.operations.move import Progress
-    from ray_app.wiring import World
+    from ray_app.wiring.stores import World
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 imports = typer.Typer(no_args_is_help=True, help="Read files into the event log.")

@@ -14,7 +14,7 @@ from ray_app.cli.world import with_world
 from ray_app.errors import InvalidField, NotFound
 
 if TYPE_CHECKING:
-    from ray_app.wiring import World
+    from ray_app.wiring.stores import World
 
 datasets = typer.Typer(no_args_is_help=True, help="What models learn from: definitions and builds.")
 Tenant = Annotated[str, typer.Option(help="whose data")]

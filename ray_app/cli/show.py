@@ -12,7 +12,7 @@ from rich.table import Table
 from ray_app.cli.doors import over_grpc, over_http
 
 if TYPE_CHECKING:
-    from ray_app.wiring import World
+    from ray_app.wiring.stores import World
 
 CUSTOMERS = """
     SELECT user_id FROM behaviors FINAL

@@ -16,7 +16,7 @@ from ray_app.operations import load as loading
 from ray_app.operations.load import Shop
 
 if TYPE_CHECKING:
-    from ray_app.wiring import World
+    from ray_app.wiring.stores import World
 
 
 def start_all(shop: Shop | None, http_port: int | None = None, grpc_port: int | None = None) -> int:

@@ -12,7 +12,7 @@ from ray_app import config
 from ray_app.errors import Unavailable
 
 if TYPE_CHECKING:
-    from ray_app.wiring import World
+    from ray_app.wiring.stores import World
 
 T = TypeVar("T")
 

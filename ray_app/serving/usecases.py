@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
-
-from redis.exceptions import RedisError
+from dataclasses import replace
 
 from ray_app.catalog import item, scenario_body, user
-from ray_app.errors import InvalidField, NotFound, Unavailable
+from ray_app.errors import InvalidField, NotFound
 from ray_app.events.schema import behavior_entry, delete_entry, item_entry, parse_behavior, parse_id, refuse_unknown
 from ray_app.models.diversity import DIVERSIFIERS
 from ray_app.models.ranker import KINDS
@@ -19,35 +15,12 @@ from ray_app.serving import explains, figures, models, operators, prepared, rule
 from ray_app.serving.app import App
 from ray_app.serving.bulk import append, sort, wait_readable
 from ray_app.serving.fields import parse_count, parse_flag
+from ray_app.serving.use import Answer, Ask, Use
 from ray_app.stores.base import Where
 from ray_app.types import Slate
 
-Ask = Mapping[str, Any]
-Answer = dict[str, Any]
-Call = Callable[[App, str, Ask], Awaitable[Answer]]
 MOST_LISTED = 1000
 NAMES = scenario_body.Known(KNOWN, tuple(DIVERSIFIERS), tuple(KINDS))
-
-
-@dataclass(frozen=True, slots=True)
-class Use:
-    """`path` has the ask's fields of that name in braces; `query` names those that may stand behind `?`; a POST and a
-    PUT have a JSON object as their body. `rpc` is the gRPC method, None where HTTP alone has it."""
-
-    name: str
-    method: str
-    path: str
-    call: Call
-    about: str
-    rpc: str | None = None
-    query: tuple[str, ...] = ()
-
-    async def answer(self, app: App, tenant: str, raw: Ask) -> Answer:
-        """What `call` answers. Raises Unavailable where it needs the state store, which is away."""
-        try:
-            return await self.call(app, tenant, raw)
-        except RedisError as e:
-            raise Unavailable(f"the state store is away: {type(e).__name__}") from e
 
 
 async def recommend(app: App, tenant: str, raw: Ask) -> Answer:

@@ -24,7 +24,8 @@ from ray_app.serving.grpc.lemo.v1.recommendation_pb2 import ListPopularRequest
 from ray_app.serving.grpc.lemo.v1.recommendation_pb2_grpc import RecommendationStub
 from ray_app.training.builds import last
 from ray_app.training.runs import history as runs
-from ray_app.wiring import World, open_world
+from ray_app.wiring import open_world
+from ray_app.wiring.stores import World
 from tests.ray.conftest import Shop, until
 from tests.story.shop import history, items, within
 

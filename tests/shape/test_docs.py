@@ -14,7 +14,8 @@ from ray_app.config import Section, Settings
 from ray_app.errors import LemoError
 from ray_app.operations.mapping import Section as MapSection
 from ray_app.recommend.reasons import PLAIN
-from ray_app.serving.usecases import USES, Use
+from ray_app.serving.use import Use
+from ray_app.serving.usecases import USES
 from tests.shape.tree import ROOT, sources, texts
 
 SETTINGS = (ROOT / "docs" / "settings.md").read_text()

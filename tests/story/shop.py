@@ -20,7 +20,7 @@ from ray_app.types import Behavior
 if TYPE_CHECKING:
     from ray_app.serving.app import App
     from ray_app.training.report import Report
-    from ray_app.wiring import World
+    from ray_app.wiring.stores import World
 
 WORDS = {
     "tea": "kettle cup saucer leaf infusion",

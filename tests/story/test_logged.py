@@ -28,7 +28,7 @@ from ray_app.training.logged import LEAST
 from ray_app.training.rankers import Fit
 from ray_app.training.report import Report
 from ray_app.training.train import Plan, train
-from ray_app.wiring import World
+from ray_app.wiring.stores import World
 from tests.story.shop import CUSTOMERS, DAY_MS, PATIENT, Shop, history, items, shelf_of, within
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.long]

@@ -19,7 +19,8 @@ from ray_app.serving.app import App
 from ray_app.serving.bulk import AllRejected
 from ray_app.serving.grpc.lemo.v1 import bulk_pb2, item_pb2, recommendation_pb2
 from ray_app.serving.grpc.messages import as_dict, as_message
-from ray_app.serving.usecases import USES, Use
+from ray_app.serving.use import Use
+from ray_app.serving.usecases import USES
 
 logger = logging.getLogger(__name__)
 MOST_SHOWN = 10  # rejections in the details: a header is no place for a thousand

@@ -20,7 +20,8 @@ from ray_app.errors import BodyTooLarge, InvalidBody, InvalidField, LemoError, U
 from ray_app.serving.app import App
 from ray_app.serving.bulk import AllRejected
 from ray_app.serving.http.openapi import PAGE, openapi
-from ray_app.serving.usecases import USES, Use
+from ray_app.serving.use import Use
+from ray_app.serving.usecases import USES
 
 logger = logging.getLogger(__name__)
 Provider = Callable[[], App]

@@ -9,7 +9,8 @@ from ray_app.catalog.rule import ACTIONS
 from ray_app.catalog.scenario import BEST
 from ray_app.models.diversity import DIVERSIFIERS
 from ray_app.models.ranker import KINDS
-from ray_app.serving.usecases import USES, Use
+from ray_app.serving.use import Use
+from ray_app.serving.usecases import USES
 from ray_app.types import BEHAVIOR_TYPES
 
 PAGE = (Path(__file__).parent / "docs.html").read_text()

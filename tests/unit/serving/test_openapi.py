@@ -14,7 +14,8 @@ from ray_app.recommend import ask
 from ray_app.serving.app import App
 from ray_app.serving.http import build
 from ray_app.serving.http.openapi import ANSWERS, BODIES, openapi
-from ray_app.serving.usecases import USES, Use
+from ray_app.serving.use import Use
+from ray_app.serving.usecases import USES
 from ray_app.streams.letters import Letter
 
 BULK = {"upsert_items": ("items", item.FIELDS), "track_behaviors": ("behaviors", schema.FIELDS)}

@@ -9,7 +9,6 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,102 +17,21 @@ from ray_app import config, logs
 from ray_app.clock import Clock, SystemClock, new_id
 from ray_app.config import Settings
 from ray_app.errors import InvalidSettings, Unavailable
+from ray_app.wiring.stores import World, documents, event_log, vectors, world
 
 if TYPE_CHECKING:
-    from redis.asyncio import Redis
-
-    from ray_app.events.base import EventLog, Topics
+    from ray_app.events.base import Topics
     from ray_app.operations.check import Report
     from ray_app.operations.models import Models
     from ray_app.operations.pool import Pool
     from ray_app.recommend.request_id import Shown
-    from ray_app.registry.registry import Registry
     from ray_app.serving.app import App
     from ray_app.serving.background import Background
-    from ray_app.stores.base import Documents, Vectors
-    from ray_app.stores.blobs import Blobs
-    from ray_app.stores.olap import Olap
-    from ray_app.streams.control import Prefixes
     from ray_app.streams.engine import Engine, Runnable
     from ray_app.streams.flow import Flow
     from ray_app.streams.letters import Letters
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class World:
-    """Every store, opened; connections are made at the first use."""
-
-    settings: Settings
-    clock: Clock
-    log: EventLog
-    documents: Documents
-    vectors: Vectors
-    redis: Redis
-    olap: Olap
-    blobs: Blobs
-    registry: Registry
-    prefixes: Prefixes
-
-    async def close(self) -> None:
-        await self.log.close()
-        await self.documents.close()
-        await self.vectors.close()
-        await self.olap.close()
-        await self.redis.aclose()
-
-
-def world(settings: Settings, clock: Clock | None = None) -> World:
-    """Each store by its URL, or embedded in the data folder; any mixture works. `clock`: the machine's unless said."""
-    from ray_app.registry.registry import Registry
-    from ray_app.stores import redis as state
-    from ray_app.stores.blobs import Blobs
-    from ray_app.stores.embedded import addresses
-    from ray_app.stores.olap import Olap
-    from ray_app.streams.control import Prefixes
-
-    clock, s = clock or SystemClock(), settings.stores
-    found = addresses(settings.data) if not (s.redis_url and s.clickhouse_url) else None
-    documents = _documents(settings, clock)
-    blobs = Blobs(s.blobs_url or settings.data / "blobs", settings.data / "copies")
-    redis = state.connect(s.redis_url or (found.redis_url if found else ""))
-    olap = Olap(s.clickhouse_url or (found.clickhouse_url if found else ""))
-    return World(
-        settings, clock, _log(settings, clock), documents, _vectors(settings), redis, olap, blobs,
-        Registry(documents, blobs, clock), Prefixes(redis, s.redis_prefix),
-    )  # fmt: skip
-
-
-def _documents(settings: Settings, clock: Clock) -> Documents:
-    if url := settings.stores.mongodb_url:
-        from ray_app.stores.mongo import MongoDocuments
-
-        return MongoDocuments(url, clock)
-    from ray_app.stores.sqlite import SqliteDocuments
-
-    return SqliteDocuments(settings.data / "documents.db", clock)
-
-
-def _vectors(settings: Settings) -> Vectors:
-    if url := settings.stores.milvus_url:
-        from ray_app.stores.milvus import MilvusVectors
-
-        return MilvusVectors(url, settings.stores.redis_prefix)
-    from ray_app.stores.sqlite_faiss import SqliteVectors
-
-    return SqliteVectors(settings.data / "vectors.db")
-
-
-def _log(settings: Settings, clock: Clock) -> EventLog:
-    e = settings.events
-    if e.kafka_url:
-        from ray_app.events.kafka import KafkaLog
-
-        return KafkaLog(e.kafka_url, e.partitions, e.retention_s)
-    from ray_app.events.sqlite import SqliteLog
-
-    return SqliteLog(settings.data / "events.db", e.partitions, clock, e.retention_s)
 
 
 @asynccontextmanager
@@ -240,11 +158,11 @@ async def inspect(settings: Settings, serve_config: Any) -> Report:
 
     clock, data, s = SystemClock(), settings.data, settings.stores
     openers: dict[str, Callable[[], Any]] = {
-        "documents": partial(_documents, settings, clock),
+        "documents": partial(documents, settings, clock),
         "state": lambda: RedisCheck(state.connect(s.redis_url or addresses(data).redis_url), s.redis_url),
-        "vectors": partial(_vectors, settings),
+        "vectors": partial(vectors, settings),
         "analytics": lambda: Olap(s.clickhouse_url or addresses(data).clickhouse_url),
-        "event log": partial(_log, settings, clock),
+        "event log": partial(event_log, settings, clock),
         "blobs": lambda: Blobs(s.blobs_url or data / "blobs"),
     }
     return await check_stores.inspect(settings, DataLock(data).held(), openers, serve_config)

@@ -1,0 +1,7 @@
+"""Every handler of the task queue, in one list."""
+
+from __future__ import annotations
+
+from ray_app.tasks.work import Handler
+
+HANDLERS: tuple[Handler, ...] = ()
