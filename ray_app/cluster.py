@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -100,11 +101,47 @@ def job_client(data: Path) -> JobSubmissionClient:
         raise Unavailable(f"no Ray dashboard answers at {address}. Start the cluster: lemo up") from None
 
 
-def submit_job(client: JobSubmissionClient, name: str, args: Sequence[str] = ()) -> str:
-    """Start jobs/NAME.py on the cluster; returns the submission id."""
+def submit_job(
+    client: JobSubmissionClient,
+    name: str,
+    args: Sequence[str] = (),
+    id: str | None = None,
+    cpus: float = 1.0,
+    gpus: float = 0.0,
+) -> str:
+    """Start jobs/NAME.py on the cluster; returns the submission id, `id` where given. A job of that id that is there
+    already stays the one."""
     line = shlex.join([sys.executable, f"jobs/{name}.py", *args])
     # Without a CPU of its own Ray would run it on the head, where a cluster of several nodes has none to spare.
-    return str(client.submit_job(entrypoint=line, metadata={"job": name}, entrypoint_num_cpus=1))
+    asked: dict[str, Any] = {"entrypoint_num_cpus": cpus or 1, **({"entrypoint_num_gpus": gpus} if gpus else {})}
+    try:
+        return str(client.submit_job(entrypoint=line, submission_id=id, metadata={"job": name}, **asked))
+    except RuntimeError:
+        if id is None or job_of(client, id) is None:
+            raise
+        return id
+
+
+@dataclass(frozen=True, slots=True)
+class JobEnd:
+    """How a job stands; `log` only once it has ended."""
+
+    status: str
+    ended: bool
+    succeeded: bool
+    log: str = ""
+
+
+def job_of(client: JobSubmissionClient, id: str) -> JobEnd | None:
+    """None when the cluster knows no job of this id."""
+    try:
+        status = client.get_job_status(id)
+    except RuntimeError as e:
+        if "404" in str(e) or "does not exist" in str(e):
+            return None
+        raise
+    ended = status in ENDED
+    return JobEnd(str(status), ended, status == JobStatus.SUCCEEDED, client.get_job_logs(id) if ended else "")
 
 
 def stop_job(client: JobSubmissionClient, submission_id: str) -> None:

@@ -84,7 +84,6 @@ class Tasks(Section):
 
     pools: Mapping[str, str] = Field({})
     slots: int = Field(2, ge=1, le=64)
-    prefetch: int = Field(4, ge=0, le=1000)
     routes: Mapping[str, str] = Field({})
     lease_s: float = Field(8.0, ge=0.5)
     retries: int = Field(3, ge=0, le=100)

@@ -140,14 +140,15 @@ Call = Callable[[Any, Run], Any]
 @dataclass(frozen=True, slots=True)
 class Handler:
     """One kind of task. `call` is `async def` or plain, and takes (argument, run); its argument is `asks`, a pydantic
-    class. `aliases`: old full names; one that ends in `.*` stands for every name that begins so. `positional`: names
-    of the arguments that old producers send by position. None of `retry`, `limits`: as the settings say. `verdicts`:
-    what an exception means, "retry", "fail" (dead letter) or "drop" (FAILURE without one); the nearest class counts,
-    of others "retry". `cpus`, `gpus`: Ray's, for which it runs in a Ray task instead of its slot."""
+    class. `name`: the function's unless said. `aliases`: old full names; one that ends in `.*` stands for every name
+    that begins so. `positional`: names of the arguments that old producers send by position. None of `retry`,
+    `limits`: as the settings say. `verdicts`: what an exception means, "retry", "fail" (dead letter) or "drop"
+    (FAILURE without one); the nearest class counts, of others "retry". `cpus`, `gpus`: of a Ray Job in which it runs
+    then, instead of its slot."""
 
-    name: str
     call: Call
     asks: type[BaseModel]
+    name: str = ""
     queue: str = "default"
     aliases: tuple[str, ...] = ()
     positional: tuple[str, ...] = ()
@@ -157,6 +158,9 @@ class Handler:
     verdicts: Mapping[type[BaseException], str] = field(default_factory=dict)
     cpus: float = 0.0
     gpus: float = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", self.name or getattr(self.call, "__name__", ""))
 
     @property
     def is_async(self) -> bool:

@@ -1,0 +1,357 @@
+-- The task queue: every change of a task is one call of this script, made by queue.py, slot.py and guard.py.
+-- KEYS[1] prefix   ARGV[1] operation   ARGV[2] for how long an ended task is kept (ms)   ARGV[3] JSON of the operation
+-- Above this line queue_script.py puts MOVES: which state may follow which, as task.py has it.
+--
+-- <prefix>:task:<id>     hash: the task            <prefix>:queue:<name>  list: ids that may begin
+-- <prefix>:open          ids that have not ended, by submission
+-- <prefix>:delayed       ids by due time           <prefix>:leases        ids of running ones by the end of their lease
+-- <prefix>:ended, :dead  ids by end                <prefix>:deps:<id>     ids that wait for this one
+-- <prefix>:log:<id>      list: lines of its runs   <prefix>:children:<id> ids that it submitted
+-- <prefix>:idem:<key>    id of an idempotency key  <prefix>:wake:<queue>  list: tokens that wake idle slots
+-- <prefix>:turns:<pool>  hash: whose turn it is    <prefix>:turn:<slot>   its last claim, so that one can be repeated
+-- <prefix>:pool:<pool>   hash: what operators want <prefix>:rate:<name>   when the next start is free
+-- <prefix>:history       list: what is to be shipped  <prefix>:counts     hash: name|state -> how many, name|ms -> time
+local P, op, KEEP = KEYS[1] .. ':', ARGV[1], tonumber(ARGV[2])
+local ask = cjson.decode(ARGV[3])
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local SOON, TOKENS, MOST_DUE, LINES = 1000, 16, 100, 1000
+local ENDED = {SUCCESS = true, FAILURE = true, REVOKED = true}
+
+local function task(id) return P .. 'task:' .. id end
+
+local function move(id, to)
+  local from = redis.call('HGET', task(id), 'state')
+  if not from or not MOVES[from][to] then return false end
+  redis.call('HSET', task(id), 'state', to)
+  return true
+end
+
+local function wake(queue)
+  local key = P .. 'wake:' .. queue
+  if redis.call('LLEN', key) < TOKENS then redis.call('LPUSH', key, 1) end
+end
+
+-- At the end of its queue, or at its head: what had begun before goes on first.
+local function ready(id, queue, first)
+  redis.call(first and 'LPUSH' or 'RPUSH', P .. 'queue:' .. queue, id)
+  wake(queue)
+end
+
+local function delay(id, queue, due)
+  redis.call('ZADD', P .. 'delayed', due, id)
+  if due - now < SOON then wake(queue) end
+end
+
+-- What is shipped to the history: the task as it is now, once for each attempt that ended.
+local function note(id)
+  local flat, record = redis.call('HGETALL', task(id)), {}
+  for i = 1, #flat, 2 do record[flat[i]] = flat[i + 1] end
+  record.noted_at = now
+  redis.call('RPUSH', P .. 'history', cjson.encode(record))
+  local name, began = record.name, tonumber(record.started_at)
+  redis.call('HINCRBY', P .. 'counts', name .. '|' .. record.state, 1)
+  if began > 0 then redis.call('HINCRBY', P .. 'counts', name .. '|ms', math.max(0, now - began)) end
+end
+
+-- One that ended, and those that waited for it: they begin, or end too where it did not succeed.
+local function close(id, to, error, result, dead)
+  local todo = {{id, to, error, result, dead}}
+  while #todo > 0 do
+    local one = table.remove(todo)
+    local id, to, key = one[1], one[2], task(one[1])
+    if move(id, to) then
+      redis.call('HSET', key, 'ended_at', now, 'error', one[3], 'result', one[4], 'owner', '', 'following', '')
+      redis.call('ZREM', P .. 'leases', id)
+      redis.call('ZREM', P .. 'delayed', id)
+      note(id)
+      redis.call('ZREM', P .. 'open', id)
+      redis.call('ZADD', P .. 'ended', now, id)
+      if one[5] then
+        redis.call('ZADD', P .. 'dead', now, id)
+      else
+        for _, k in ipairs({key, P .. 'log:' .. id, P .. 'children:' .. id}) do redis.call('PEXPIRE', k, KEEP) end
+      end
+      for _, d in ipairs(redis.call('SMEMBERS', P .. 'deps:' .. id)) do
+        local t = redis.call('HMGET', task(d), 'state', 'whatever', 'queue', 'eta')
+        if t[1] and not ENDED[t[1]] then
+          if to ~= 'SUCCESS' and t[2] ~= '1' then
+            todo[#todo + 1] = {d, 'FAILURE', 'task ' .. id .. ', for which it waited, ended as ' .. to, '', true}
+          elseif redis.call('HINCRBY', task(d), 'waits', -1) == 0 then
+            if tonumber(t[4]) > now then delay(d, t[3], t[4]) else ready(d, t[3], t[1] == 'STARTED') end
+          end
+        end
+      end
+      redis.call('DEL', P .. 'deps:' .. id)
+    end
+  end
+end
+
+-- Counts those of `after` that have not ended, and makes the task wait for them; the first that failed, unless
+-- `whatever`.
+local function wait_for(id, after, whatever)
+  local waits, failed = 0, nil
+  for _, on in ipairs(after) do
+    local state = redis.call('HGET', task(on), 'state')
+    if state and not ENDED[state] then
+      waits = waits + redis.call('SADD', P .. 'deps:' .. on, id)
+    elseif state ~= 'SUCCESS' and not whatever then
+      failed = failed or on
+    end
+  end
+  redis.call('HSET', task(id), 'waits', waits)
+  return waits, failed
+end
+
+local function add(t)
+  if redis.call('EXISTS', task(t.id)) == 1 then return t.id end
+  if t.key ~= '' then
+    local key = P .. 'idem:' .. t.tenant .. ':' .. t.key
+    if not redis.call('SET', key, t.id, 'NX', 'PX', t.key_keep) then return redis.call('GET', key) end
+  end
+  redis.call('HSET', task(t.id), 'id', t.id, 'name', t.name, 'tenant', t.tenant, 'queue', t.queue, 'argument',
+    t.argument, 'state', 'PENDING', 'attempt', 0, 'tries', t.tries, 'submitted_at', now, 'eta', t.eta, 'started_at', 0,
+    'ended_at', 0, 'parent', t.parent, 'group', t.group, 'trace', t.trace, 'key', t.key, 'whatever', t.whatever,
+    'after', cjson.encode(t.after), 'owner', '', 'error', '', 'result', '', 'following', '', 'progress', '')
+  redis.call('ZADD', P .. 'open', now, t.id)
+  if t.parent ~= '' then redis.call('SADD', P .. 'children:' .. t.parent, t.id) end
+  local waits, failed = wait_for(t.id, t.after, t.whatever == 1)
+  if failed then
+    close(t.id, 'FAILURE', 'task ' .. failed .. ', for which it waits, did not succeed', '', true)
+  elseif waits == 0 then
+    if t.eta > now then delay(t.id, t.queue, t.eta) else ready(t.id, t.queue) end
+  end
+  return t.id
+end
+
+-- submit: {tasks}. All or none: what they wait for must be known. Returns ids, or {'', the unknown one}.
+local function submit()
+  local mine = {}
+  for _, t in ipairs(ask) do
+    for _, on in ipairs(t.after) do
+      if not mine[on] and redis.call('EXISTS', task(on)) == 0 then return {'', on} end
+    end
+    mine[t.id] = true
+  end
+  local ids = {}
+  for i, t in ipairs(ask) do ids[i] = add(t) end
+  return ids
+end
+
+local function mine(id, token)
+  local t = redis.call('HMGET', task(id), 'state', 'owner', 'following')
+  return t[1] == 'STARTED' and (t[2] == token or t[3] ~= '' and token == 'job:' .. t[3])
+end
+
+-- The end of an attempt, told by whoever has it: 1 done, 0 refused: another has it, or it has ended. `lost`: told by
+-- another than its slot, whose own word is refused from now on.
+local function finish(f)
+  local key = task(f.id)
+  if redis.call('HGET', key, 'last') == f.token then return 1 end -- told twice, since the first answer was lost
+  if not mine(f.id, f.token) then return 0 end
+  redis.call('HSET', key, 'last', f.lost and '' or f.token)
+  local queue = redis.call('HGET', key, 'queue')
+  if f.outcome == 'RETRY' and redis.call('HGET', key, 'cancel') == '1' then
+    close(f.id, 'REVOKED', 'cancelled', '', false)
+  elseif f.outcome == 'RETRY' then
+    redis.call('HSET', key, 'error', f.error, 'owner', '', 'eta', f.due, 'following', '', 'ended_at', now)
+    redis.call('ZREM', P .. 'leases', f.id)
+    move(f.id, 'RETRY')
+    note(f.id)
+    if f.due > now then delay(f.id, queue, f.due) else ready(f.id, queue) end
+  elseif f.outcome == 'PENDING' then
+    redis.call('ZREM', P .. 'leases', f.id)
+    redis.call('HSET', key, 'owner', '', 'started_at', 0)
+    redis.call('HINCRBY', key, 'attempt', -1)
+    move(f.id, 'PENDING')
+    ready(f.id, queue, true)
+  elseif f.outcome == 'PARKED' then
+    redis.call('ZREM', P .. 'leases', f.id)
+    redis.call('HSET', key, 'owner', '', 'following', f.following, 'whatever', 1)
+    if redis.call('HGET', key, 'cancel') == '1' then
+      close(f.id, 'REVOKED', 'cancelled', '', false)
+    elseif f.following ~= '' then
+      delay(f.id, queue, f.due)
+    elseif wait_for(f.id, f.after, true) == 0 then
+      ready(f.id, queue, true)
+    end
+  else
+    close(f.id, f.outcome, f.error, f.result, f.dead)
+  end
+  return 1
+end
+
+local function promote()
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. 'delayed', '-inf', now, 'LIMIT', 0, MOST_DUE)) do
+    redis.call('ZREM', P .. 'delayed', id)
+    local t = redis.call('HMGET', task(id), 'queue', 'state')
+    if t[1] and not ENDED[t[2]] then ready(id, t[1], t[2] == 'STARTED') end
+  end
+end
+
+-- Smooth weighted round robin over the queues that have something: each gets its share, none is starved.
+local function choose(pool, queues)
+  local open, total = {}, 0
+  for name, weight in queues:gmatch('([^:+]+):(%d+)') do
+    if redis.call('LLEN', P .. 'queue:' .. name) > 0 then
+      open[#open + 1] = {name, tonumber(weight)}
+      total = total + tonumber(weight)
+    end
+  end
+  if #open < 2 then return open[1] and open[1][1] end
+  local turns, best, most = P .. 'turns:' .. pool, nil, nil
+  for _, one in ipairs(open) do
+    local credit = redis.call('HINCRBY', turns, one[1], one[2])
+    if not most or credit > most then best, most = one[1], credit end
+  end
+  redis.call('HINCRBY', turns, best, -total)
+  return best
+end
+
+-- When the next start of this handler is free; a start that must wait keeps the place that it took.
+local function free_at(t, rate)
+  local key = P .. 'rate:' .. t[2] .. (rate.by_tenant and ':' .. t[6] or '')
+  local at = math.max(now, tonumber(redis.call('GET', key) or 0))
+  redis.call('SET', key, at + rate.ms, 'PX', math.ceil(at - now + rate.ms + 60000))
+  return math.floor(at)
+end
+
+local function take(id, c)
+  local key = task(id)
+  local t = redis.call('HMGET', key, 'state', 'name', 'owner', 'attempt', 'queue', 'tenant', 'rated')
+  local goes_on = t[1] == 'STARTED' and t[3] == ''
+  if not (t[1] == 'PENDING' or t[1] == 'RETRY' or goes_on) then return false end
+  if redis.call('SISMEMBER', c.known, t[2]) == 0 then -- for a worker that knows it
+    delay(id, t[5], now + SOON)
+    return false
+  end
+  local rate = c.rates[t[2]]
+  if rate and not goes_on and t[7] ~= '1' then
+    local at = free_at(t, rate)
+    if at > now then
+      redis.call('HSET', key, 'rated', 1)
+      delay(id, t[5], at)
+      return false
+    end
+  end
+  local attempt = goes_on and tonumber(t[4]) or tonumber(t[4]) + 1
+  redis.call('HSET', key, 'owner', c.token, 'attempt', attempt, 'rated', '', 'error', '')
+  if not goes_on then
+    redis.call('HSET', key, 'started_at', now, 'ended_at', 0)
+    move(id, 'STARTED')
+  end
+  redis.call('ZADD', P .. 'leases', now + c.lease, id)
+  redis.call('SET', P .. 'turn:' .. c.slot, c.token .. ' ' .. id, 'PX', c.lease)
+  return true
+end
+
+-- The next task of the pool's queues, or false; the same token again gets the task that it got.
+local function claim(c)
+  local token, id = (redis.call('GET', P .. 'turn:' .. c.slot) or ''):match('^(%S+) (.+)$')
+  if token == c.token and mine(id, token) then
+    redis.call('ZADD', P .. 'leases', 'XX', now + c.lease, id)
+    return id
+  end
+  local wanted = redis.call('HMGET', P .. 'pool:' .. c.pool, 'paused', 'queues')
+  promote()
+  if wanted[1] == '1' then return false end
+  while true do
+    local queue = choose(c.pool, wanted[2] or c.queues)
+    if not queue then return false end
+    local id = redis.call('LPOP', P .. 'queue:' .. queue)
+    if take(id, c) then return id end
+  end
+end
+
+-- turn: {finish?, claim?}: the end of one task and the beginning of the next. Returns {1 or 0 of the finish, ms until
+-- the next due task or -1, fields of the claimed task...}.
+local function turn()
+  local told = ask.finish and finish(ask.finish) or 1
+  if not ask.claim then return {told, -1} end
+  local id = claim(ask.claim)
+  if id then return {told, 0, unpack(redis.call('HGETALL', task(id)))} end
+  local next = redis.call('ZRANGE', P .. 'delayed', 0, 0, 'WITHSCORES')
+  return {told, next[2] and math.max(0, tonumber(next[2]) - now) or -1}
+end
+
+-- renew: {lease, held: {{id, token}...}}. Of each: 1 held, 2 held and to be cancelled, 3 ended by
+-- that token itself, 0 lost.
+local function renew()
+  local answers = {}
+  for i, h in ipairs(ask.held) do
+    if mine(h[1], h[2]) then
+      redis.call('ZADD', P .. 'leases', 'XX', now + ask.lease, h[1])
+      answers[i] = redis.call('HGET', task(h[1]), 'cancel') == '1' and 2 or 1
+    else
+      answers[i] = redis.call('HGET', task(h[1]), 'last') == h[2] and 3 or 0
+    end
+  end
+  return answers
+end
+
+-- tell: {id, token, progress?, line?}: what a run says of itself. 1, or 0: refused. Without both it only asks.
+local function tell()
+  if not mine(ask.id, ask.token) then return 0 end
+  if ask.progress then redis.call('HSET', task(ask.id), 'progress', ask.progress) end
+  if ask.line then
+    redis.call('RPUSH', P .. 'log:' .. ask.id, ask.line)
+    redis.call('LTRIM', P .. 'log:' .. ask.id, -LINES, -1)
+  end
+  return 1
+end
+
+-- reap: {lease}: what nobody renewed goes to another worker. Nothing within one lease of the start of Redis: while it
+-- was away nobody could renew. Returns the ids.
+local function reap()
+  local up = tonumber(redis.call('INFO', 'server'):match('uptime_in_seconds:(%d+)'))
+  if up * 1000 < ask.lease then return {} end
+  redis.call('ZREMRANGEBYSCORE', P .. 'ended', '-inf', now - KEEP)
+  local late = redis.call('ZRANGEBYSCORE', P .. 'leases', '-inf', '(' .. now, 'LIMIT', 0, MOST_DUE)
+  for _, id in ipairs(late) do
+    local t = redis.call('HMGET', task(id), 'attempt', 'tries', 'cancel', 'owner', 'state')
+    local lost = 'its worker was lost: ' .. tostring(t[4])
+    redis.call('ZREM', P .. 'leases', id)
+    if t[5] ~= 'STARTED' then -- it is nobody's
+    elseif t[3] == '1' then
+      close(id, 'REVOKED', 'cancelled', '', false)
+    elseif tonumber(t[1]) >= tonumber(t[2]) then
+      close(id, 'FAILURE', lost, '', true)
+    else
+      finish({id = id, token = t[4], outcome = 'RETRY', error = lost, due = now, lost = true})
+    end
+  end
+  return late
+end
+
+-- cancel: {id}. Returns its state, or '' where it is unknown.
+local function cancel()
+  local t = redis.call('HMGET', task(ask.id), 'state', 'owner', 'following')
+  if not t[1] then return '' end
+  if t[2] ~= '' then
+    redis.call('HSET', task(ask.id), 'cancel', 1)
+  elseif t[3] ~= '' then -- the slot that looks at its job next ends the job first
+    redis.call('HSET', task(ask.id), 'cancel', 1)
+    redis.call('ZREM', P .. 'delayed', ask.id)
+    ready(ask.id, redis.call('HGET', task(ask.id), 'queue'), true)
+  elseif not ENDED[t[1]] then
+    close(ask.id, 'REVOKED', 'cancelled', '', false)
+  end
+  return redis.call('HGET', task(ask.id), 'state')
+end
+
+-- replay: {ids}: dead letters begin anew, with all their tries. Returns the ids of those that were dead letters.
+local function replay()
+  local again = {}
+  for _, id in ipairs(ask.ids) do
+    if redis.call('ZREM', P .. 'dead', id) == 1 and move(id, 'PENDING') then
+      redis.call('ZREM', P .. 'ended', id)
+      redis.call('ZADD', P .. 'open', now, id)
+      redis.call('HSET', task(id), 'attempt', 0, 'ended_at', 0, 'error', '', 'waits', 0, 'cancel', 0, 'last', '')
+      ready(id, redis.call('HGET', task(id), 'queue'))
+      again[#again + 1] = id
+    end
+  end
+  return again
+end
+
+return ({submit = submit, turn = turn, renew = renew, tell = tell, reap = reap, cancel = cancel, replay = replay})[op]()

@@ -1,0 +1,208 @@
+"""A slot: a process that does one task at a time. It ends one task and claims the next in one call."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from redis.exceptions import BusyLoadingError, RedisError, TimeoutError
+
+from ray_app.config import Tasks
+from ray_app.stores.redis_sync import stepped_down
+from ray_app.tasks.interrupt import Interrupts, Thrown
+from ray_app.tasks.names import Names, as_json, checked
+from ray_app.tasks.pools import Pool
+from ray_app.tasks.queue import PayloadTooLarge, delay_s, retry_of
+from ray_app.tasks.running import Bench, Running
+from ray_app.tasks.script import SCRIPT, arguments, fields_of, task_of
+from ray_app.tasks.seat import Held, Seat
+from ray_app.tasks.task import Task
+from ray_app.tasks.work import Fail, Handler, Limits, NotMine, Parked, RetryAsked, Revoked, SoftLimit
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+logger = logging.getLogger(__name__)
+IDLE_S, AWAY_S, LOOK_S = 1.0, 0.1, 2.0  # between two looks: at an empty queue, at a Redis that is away, at a Ray Job
+MOST_ERROR = 2000
+Finish = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Trade:
+    """What every slot of a process works with. `open_stores` opens the World; it is called at the first use."""
+
+    redis: Callable[[], Redis]
+    prefix: str
+    settings: Tasks
+    names: Names
+    open_stores: Callable[[], Any]
+
+
+class Slot:
+    """`id` is of this process alone: no two that ever ran share one."""
+
+    def __init__(self, id: str, pool: Pool, seat: Seat, trade: Trade) -> None:
+        self.id, self._pool, self._seat, self._trade = id, pool, seat, trade
+        self._redis = trade.redis()
+        self._script = self._redis.register_script(SCRIPT)
+        self._interrupts = Interrupts(seat)
+        self._bench = Bench(trade.open_stores, trade.settings, trade.names)
+        self._claims, self._ended = 0, 0
+        self._rng = random.Random(id)
+        self._known = f"{trade.prefix}:known:{id}"
+        rated = ((h.name, h.rate) for h in trade.names.handlers if h.rate is not None)
+        self._claim = {
+            "slot": id, "pool": pool.name, "queues": pool.written, "known": self._known,
+            "lease": int(trade.settings.lease_s * 1000),
+            "rates": {n: {"ms": 1000 / r.per_s, "by_tenant": r.by_tenant} for n, r in rated},
+        }  # fmt: skip
+
+    def run(self) -> None:
+        """Until its guard asks it to end, or it has done `recycle_after` tasks."""
+        self._retried(self._tell_known)
+        finish: Finish | None = None
+        while True:
+            finish, pause = self.step(finish, claims=not self._seat.ending and not self._worn())
+            if finish is None and (self._seat.ending or self._worn()):
+                break
+            if finish is None:
+                self._rest(pause)
+        self._retried(lambda: self._redis.delete(self._known))
+        self.close()
+
+    def close(self) -> None:
+        self._bench.close()
+        self._redis.close()
+
+    def step(self, finish: Finish | None, claims: bool = True) -> tuple[Finish | None, float]:
+        """Tell the end of one task, claim the next and do it: how it ended, to be told in the next step; None where
+        nothing was claimed, with the seconds until something may be due."""
+        self._claims += 1
+        token = f"{self.id}.{self._claims}"
+        ask = {"finish": finish, "claim": {**self._claim, "token": token}} if claims else {"finish": finish}
+        if finish is None:
+            ask.pop("finish")
+            if not claims:
+                return None, 0.0
+        asked_at, answer = self._retried(lambda: (time.monotonic(), self._call("turn", ask)))
+        if len(answer) == 2:
+            self._seat.hold(None)
+            return None, min(IDLE_S, int(answer[1]) / 1000) if int(answer[1]) >= 0 else IDLE_S
+        fields = fields_of(answer[2:])
+        done = self._do(task_of(fields), token, asked_at, fields.get("cancel") == "1")
+        self._ended += 1
+        return done, 0.0
+
+    def _worn(self) -> bool:
+        return self._ended >= self._trade.settings.recycle_after
+
+    def _tell_known(self) -> None:
+        self._redis.sadd(self._known, *(h.name for h in self._trade.names.handlers))
+
+    def _rest(self, seconds: float) -> None:
+        try:
+            self._redis.blpop([f"{self._trade.prefix}:wake:{q}" for q in self._pool.queues], max(0.005, seconds))
+        except (RedisError, OSError):
+            time.sleep(AWAY_S)  # until Redis is back: a poll of another process, not a race
+
+    def _call(self, op: str, ask: Any) -> Any:
+        return self._script(keys=[self._trade.prefix], args=arguments(op, self._trade.settings.result_keep_s, ask))
+
+    def _retried(self, call: Callable[[], Any]) -> Any:
+        """Until Redis answers. Each call of the script may be told twice."""
+        while True:
+            try:
+                return call()
+            except (RedisError, OSError) as e:
+                away = isinstance(e, (TimeoutError, BusyLoadingError, OSError)) or stepped_down(self._redis, e)
+                if not away:
+                    raise
+                time.sleep(AWAY_S)  # a poll of another process, not a race
+
+    def _do(self, task: Task, token: str, since: float, cancelled: bool) -> Finish:
+        handler = self._trade.names.of(task.name)
+        limits = handler.limits or Limits(self._trade.settings.soft_limit_s, self._trade.settings.hard_limit_s)
+        held = Held(task.id, token, task.name, task.attempt, since, time.monotonic() + limits.hard_s)
+        self._seat.hold(held)
+        run = Running(task, lambda word: self._tell(task.id, token, word), self._bench)
+        try:
+            if cancelled and task.following:
+                run.stop_job(task.following)
+                raise Revoked("the task was cancelled")
+            self._interrupts.alarm(limits.soft_s)
+            end = self._ended_well(self._attempt(handler, task, run, token))
+        except Parked as p:
+            due = int(time.time() * 1000 + LOOK_S * 1000)
+            end = {"outcome": "PARKED", "following": p.following, "after": p.after, "due": due}
+        except (Revoked, NotMine) as e:
+            end = _end("REVOKED", str(e))
+        except BaseException as e:  # whatever a handler raises ends its attempt, and not its slot
+            end = self._failed(handler, task, token, e)
+        finally:
+            self._interrupts.alarm(0)
+        # It is told now, for as long as it takes: the limit was the handler's.
+        self._seat.hold(Held(task.id, token, task.name, task.attempt, since, float("1e18")))
+        return {"id": task.id, "token": token, **end}
+
+    def _attempt(self, handler: Handler, task: Task, run: Running, token: str) -> Any:
+        try:
+            asked = checked(handler, task.argument)
+        except Exception as e:
+            raise Fail(str(e)) from e
+        if handler.cpus or handler.gpus:
+            return run.elsewhere(handler)
+        if not handler.is_async:
+            with self._interrupts.open(token):
+                return handler.call(asked, run)
+        thrown = Thrown(handler.call(asked, run))
+
+        async def awaited() -> Any:
+            return await thrown
+
+        future = asyncio.run_coroutine_threadsafe(awaited(), self._bench.loop)
+        while True:
+            try:
+                with self._interrupts.open(token):
+                    return future.result()
+            except (SoftLimit, Revoked) as e:
+                if future.done():
+                    raise
+                self._bench.loop.call_soon_threadsafe(thrown.throw, e)
+
+    def _ended_well(self, result: Any) -> Finish:
+        written = as_json(result)
+        most = self._trade.settings.max_payload_bytes
+        if len(written) > most:
+            raise Fail(PayloadTooLarge("result", len(written), most).message)
+        return _end("SUCCESS", "", written.decode())
+
+    def _failed(self, handler: Handler, task: Task, token: str, e: BaseException) -> Finish:
+        text = f"{type(e).__name__}: {e}"[:MOST_ERROR]
+        self._tell(task.id, token, {"line": "".join(traceback.format_exception(e))[-MOST_ERROR:]})
+        verdict, retry = verdict_of(handler, e), retry_of(handler, self._trade.settings)
+        if verdict == "retry" and task.attempt <= retry.times:
+            after_s = e.after_s if isinstance(e, RetryAsked) and e.after_s is not None else None
+            wait_s = delay_s(retry, task.attempt, self._rng) if after_s is None else after_s
+            return {"outcome": "RETRY", "error": text, "due": int((time.time() + wait_s) * 1000)}
+        return _end("FAILURE", text, dead=verdict != "drop")
+
+    def _tell(self, id: str, token: str, word: dict[str, Any]) -> bool:
+        return bool(self._retried(lambda: self._call("tell", {"id": id, "token": token, **word})))
+
+
+def _end(outcome: str, error: str, result: str = "", dead: bool = False) -> Finish:
+    return {"outcome": outcome, "error": error, "result": result, "dead": dead}
+
+
+def verdict_of(handler: Handler, e: BaseException) -> str:
+    """What the handler says of the nearest class of this exception."""
+    if isinstance(e, Fail):
+        return "fail"
+    return next((handler.verdicts[c] for c in type(e).__mro__ if c in handler.verdicts), "retry")

@@ -1,0 +1,124 @@
+"""Handlers of the tests' guards: each does what its argument says, and leaves a trace in Redis by the task's id.
+
+`python -m tests.crash.handlers` is such a guard.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import subprocess
+import sys
+import time
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from ray_app.tasks.task import Submission
+from ray_app.tasks.work import Fail, Handler, Limits, Rate, Retry, RetryAsked, Run, SoftLimit
+from ray_app.wiring.guard import serve
+
+SOON = Retry(times=3, first_s=0.05, most_s=0.2)
+
+
+class Ask(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    seconds: float = 0.0
+    failures: int = 0
+    value: Any = None
+
+
+async def mark(run: Run, what: str, **more: Any) -> None:
+    """An effect that a test counts: one entry of the list of this task."""
+    await run.stores.redis.rpush(f"effects:{run.id}", what)
+
+
+async def nap(ask: Ask, run: Run) -> Any:
+    """Fails `failures` times, then sleeps and returns its value."""
+    await mark(run, f"begin {run.attempt} {os.getpid()}")
+    await asyncio.sleep(ask.seconds)
+    if run.attempt <= ask.failures:
+        raise ValueError(f"failure {run.attempt}")
+    await run.still_mine()
+    await mark(run, f"end {run.attempt} {os.getpid()}")
+    return ask.value
+
+
+def noop(ask: Ask, run: Run) -> Any:
+    return ask.value
+
+
+def doze(ask: Ask, run: Run) -> str:
+    """Plain, in the slot's main thread; lets its guard see that it can clean up."""
+    run.wait(mark(run, f"begin {run.attempt} {os.getpid()}"))
+    try:
+        time.sleep(ask.seconds)
+    except SoftLimit:
+        run.wait(mark(run, "cleaned"))
+        return "cleaned"
+    return "slept"
+
+
+async def drowse(ask: Ask, run: Run) -> str:
+    """The same as a coroutine."""
+    try:
+        await asyncio.sleep(ask.seconds)
+    except SoftLimit:
+        await mark(run, "cleaned")
+        return "cleaned"
+    return "slept"
+
+
+def burn(ask: Ask, run: Run) -> None:
+    """A busy loop in C that no signal handler of Python interrupts, with a child that sleeps."""
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    run.wait(mark(run, f"burn {os.getpid()} {child.pid}"))
+    libc = ctypes.PyDLL(None)  # keeps the interpreter's lock
+    libc.usleep.argtypes = [ctypes.c_uint]
+    while True:
+        libc.usleep(100_000_000)
+
+
+def crash(ask: Ask, run: Run) -> None:
+    ctypes.string_at(0)
+
+
+async def picky(ask: Ask, run: Run) -> None:
+    if ask.value == "fail":
+        raise Fail("it will never do")
+    if ask.value == "drop":
+        raise KeyError("nobody cares")
+    if ask.value == "again" and run.attempt == 1:
+        raise RetryAsked("not yet", after_s=0.05)
+
+
+async def talk(ask: Ask, run: Run) -> None:
+    for k in range(3):
+        await run.progress(k + 1, 3, f"step {k + 1}")
+        await run.log(f"line {k + 1}")
+    await asyncio.sleep(ask.seconds)
+
+
+async def fan(ask: Ask, run: Run) -> list[Any]:
+    """Submits `value` children, and adds up what they returned."""
+    await mark(run, f"begin {run.attempt}")
+    children = await run.gather(*(Submission("nap", {"value": k, "seconds": ask.seconds}) for k in range(ask.value)))
+    return [c.result if c.state.value == "SUCCESS" else c.state.value for c in children]
+
+
+HANDLERS = (
+    Handler(nap, Ask, retry=SOON, aliases=("old.tasks.nap",), positional=("seconds", "failures")),
+    Handler(noop, Ask, retry=SOON),
+    Handler(doze, Ask, retry=SOON, limits=Limits(0.5, 5.0)),
+    Handler(drowse, Ask, retry=SOON, limits=Limits(0.5, 5.0)),
+    Handler(burn, Ask, retry=Retry(0), limits=Limits(0.3, 1.0)),
+    Handler(crash, Ask, retry=SOON),
+    Handler(picky, Ask, retry=SOON, verdicts={KeyError: "drop"}),
+    Handler(talk, Ask, retry=SOON),
+    Handler(fan, Ask, retry=SOON),
+    Handler(noop, Ask, name="slow_noop", rate=Rate(20.0)),
+)
+
+if __name__ == "__main__":
+    serve(HANDLERS)
