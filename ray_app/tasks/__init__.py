@@ -1,1 +1,9 @@
-"""Work not lost: the seat of the scheduler, a detached actor that outlives every replica."""
+"""Work not lost: tasks in Redis, slots that do them, and the scheduler.
+
+task work names      what a task, a handler and its run are; handlers by name
+queue script         the queue as producers see it; queue.lua: every change of a task
+pools backlog scaling  queues with weights, and how many replicas they ask for
+slot running interrupt seat  a process that does one task at a time
+guard worker         what forks slots, renews their leases and ends them
+deployments actors   [ray] Workers, Steward, Scheduler
+"""

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ray_app.streams.engine import Engine, Runnable
     from ray_app.streams.flow import Flow
     from ray_app.streams.letters import Letters
+    from ray_app.tasks.worker import Worker
 
 logger = logging.getLogger(__name__)
 
@@ -208,6 +209,19 @@ async def runnable(settings: Settings, name: str, member: str, generation: int |
     return Runnable(loop, Places(w.log, made.topics, w.clock), leases, control, generation, w.close)
 
 
+def slots(
+    settings: Settings, pool: str
+) -> tuple[Worker, Callable[[], Awaitable[dict[str, float]]], Callable[[], Awaitable[None]]]:
+    """A worker of this pool, what waits in its queues, and how that is closed."""
+    from ray_app.tasks.backlog import Backlog
+    from ray_app.tasks.pools import pools
+    from ray_app.wiring.guard import worker
+
+    logs.start(settings.logs.level)
+    w = world(settings)
+    return worker(settings, pool), Backlog(w.redis, w.queue, pools(settings.tasks)[pool]), w.close
+
+
 def pool(w: World) -> Pool:
     """What operators see of the flows and change in them."""
     from ray_app.operations.pool import Pool
@@ -275,7 +289,8 @@ def build(args: dict[str, Any]) -> Any:
     from ray_app import cluster
     from ray_app.serving.deployments import gateway, stages
     from ray_app.streams.deployments import streams
-    from ray_app.tasks.deployments import steward
+    from ray_app.tasks.deployments import steward, workers
+    from ray_app.tasks.pools import pools
 
     settings = config.load(file=Path(args["config"]) if args.get("config") else None)
     cluster.wait_started(ensure_actors(settings))
@@ -285,6 +300,7 @@ def build(args: dict[str, Any]) -> Any:
         partial(open_app, settings),
         streams.bind(partial(engine, settings)),
         steward.bind(partial(ensure_actors, settings)),
+        *(workers(p if settings.tasks.pools else "").bind(partial(slots, settings, p)) for p in pools(settings.tasks)),
         **(stages(partial(open_stage, settings), settings.serving.rank_gpus) if apart else {}),
     )
 
