@@ -59,6 +59,7 @@ class Events(Section):
     tenant_topics: str = Field("item-events-{tenant}", pattern=r"^$|^[a-zA-Z0-9._-]*\{tenant\}[a-zA-Z0-9._-]*$")
     behavior_topic: str = "behavior-events"
     slate_topic: str = "slates"
+    neural_topic: str = "neural-events"
     retention_s: int = Field(90 * 86400, ge=3600)
 
     @property
@@ -67,7 +68,7 @@ class Events(Section):
         return self.item_topics[0]
 
 
-FlowName = Literal["items", "behaviors", "slates", "hot", "metrics", "profile"]
+FlowName = Literal["items", "behaviors", "slates", "hot", "metrics", "profile", "neural"]
 
 
 class Streams(Section):

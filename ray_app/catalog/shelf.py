@@ -28,6 +28,7 @@ class Shelf:
         self._bodies: list[Mapping[str, Any] | None] = [None] * size
         self._versions = np.full(size, -1, np.int64)
         self._rows: dict[str, int] = {}
+        self._sold: dict[str, Change] = {}  # what was last said of an item's stock
         self._categories, self._types, self._tag_names = _Names(), _Names(), _Names()
         self._tag_names.code("")  # 0 is the place of no tag
         self._available = np.zeros(size, np.bool_)
@@ -59,12 +60,15 @@ class Shelf:
         """All or none is seen by a request. `made`: vectors by item id for what `lacks` named."""
         if not changes:
             return
-        self._grow(max(c.row for c in changes) + 1)
+        told, changes = [c for c in changes if c.sold_out is not None], [c for c in changes if c.sold_out is None]
+        self._grow(max((c.row + 1 for c in changes), default=0))
         self._available, self._category, self._type = self._available.copy(), self._category.copy(), self._type.copy()
         self._price, self._published, self._tags = self._price.copy(), self._published.copy(), self._tags.copy()
         if self._pinned is not None:
             self._leave_to(self._pinned, changes)
         vectors = {}
+        for c in told:
+            self._tell(c)
         for c in changes:
             if c.version >= self._versions[c.row]:
                 self._put(c)
@@ -108,7 +112,7 @@ class Shelf:
             self._available[r], self._bodies[r] = False, None
             return
         self._titles[r], self._bodies[r] = c.item["title"], c.item
-        self._available[r] = c.item["status"] == AVAILABLE
+        self._available[r] = self._may_be_sold(c.item_id, c.item)
         self._category[r] = self._categories.code(c.item["category"])
         self._type[r] = self._types.code(c.item["type"])
         tags = [self._tag_names.code(tag) for tag in c.item["tags"][:MOST_TAGS]]
@@ -116,6 +120,21 @@ class Shelf:
         price = c.item["price"]
         self._price[r] = np.nan if price is None else price
         self._published[r] = c.item["published_at"]
+
+    def _tell(self, c: Change) -> None:
+        """Also of an item that is not here yet."""
+        known = self._sold.get(c.item_id)
+        if known is not None and known.version > c.version:
+            return
+        self._sold[c.item_id] = c
+        row = self._rows.get(c.item_id)
+        body = None if row is None else self._bodies[row]
+        if row is not None and body is not None:
+            self._available[row] = self._may_be_sold(c.item_id, body)
+
+    def _may_be_sold(self, item_id: str, body: Mapping[str, Any]) -> bool:
+        told = self._sold.get(item_id)
+        return body["status"] == AVAILABLE and not (told is not None and told.sold_out)
 
     def _grow(self, n: int) -> None:
         if n <= self._n:

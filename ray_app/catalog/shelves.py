@@ -12,7 +12,7 @@ import numpy as np
 from redis.exceptions import RedisError
 
 from ray_app.cancel import cancel
-from ray_app.catalog import changes
+from ray_app.catalog import changes, sold_out
 from ray_app.catalog.changes import Change
 from ray_app.catalog.plane import Space
 from ray_app.catalog.rows import FIRST, Epoch
@@ -97,6 +97,7 @@ class Shelves:
         while page := await self._documents.find(tenant, "items", limit=PAGE, after=after):
             shelf.apply(_placed([Change(d.id, int(d.body["row"]), d.version, d.body) for d in page], epoch))
             after = page[-1].id
+        shelf.apply([c async for c in sold_out.read(self._documents, tenant)])
         await self._fill(tenant, shelf)
         if self.ready is not None:
             await self.ready(tenant, shelf)
@@ -187,11 +188,12 @@ def _placed(batch: Sequence[Change], epoch: Epoch) -> list[Change]:
     """With rows for numbers, without items that have none."""
     if not len(epoch.dense):
         return list(batch)
+    told, batch = [c for c in batch if c.sold_out is not None], [c for c in batch if c.sold_out is None]
     rows = epoch.of(np.array([c.row for c in batch], np.int32)).tolist()
     for c, row in zip(batch, rows, strict=True):
         if row < 0 and c.item is not None:
             logger.warning("an item's number has no row before the next compaction", extra={"item": c.item_id})
-    return [replace(c, row=row) for c, row in zip(batch, rows, strict=True) if row >= 0]
+    return told + [replace(c, row=row) for c, row in zip(batch, rows, strict=True) if row >= 0]
 
 
 def _place(id: bytes) -> tuple[int, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Iterator, Sequence
+from functools import cache
 from hashlib import sha256
 from itertools import pairwise
 from typing import Any
@@ -64,6 +65,14 @@ class TextEmbedder:
     @classmethod
     def load(cls, arrays: Arrays) -> TextEmbedder:
         return cls(arrays["components"])
+
+
+@cache
+def projection(size: int = 256) -> TextEmbedder:
+    """One that needs no texts to learn from, and is the same everywhere: each bucket's direction is drawn as signs (a
+    random projection with the entries of Achlioptas, 2003). It finds shared words; it knows no meaning."""
+    signs = np.random.RandomState(0).randint(0, 2, (BUCKETS, size))  # of this generator NumPy promises the same numbers
+    return TextEmbedder(np.asarray((2 * signs - 1) / np.sqrt(size), np.float32))
 
 
 def parts(text: str) -> Iterator[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ray_app.catalog import sold_out
 from ray_app.catalog.changes import Change
 from ray_app.catalog.filter import Filter
 from ray_app.catalog.lists import MOST, Popular
@@ -29,6 +30,7 @@ async def part(documents: Documents, tenant: str, made: Popular | None, pins: Se
         found = await documents.get_many(tenant, "items", list(dict.fromkeys((*made.items, *pins))))
     shelf = Shelf()
     shelf.apply([Change(d.id, k, d.version, d.body) for k, d in enumerate(found.values())])
+    shelf.apply(await sold_out.among(documents, tenant, list(found)))
     pinned = shelf.pin()
     rows = pinned.rows_of(made.items if made else ())
     hot = np.zeros(pinned.n, np.float32)

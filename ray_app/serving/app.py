@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ray_app.recommend import Recommender
     from ray_app.serving.slates import Slates
     from ray_app.serving.traces import Traces
-    from ray_app.stores.base import Documents
+    from ray_app.stores.base import Documents, Vectors
     from ray_app.streams.control import Prefixes
     from ray_app.streams.letters import Letters
 
@@ -34,6 +34,7 @@ class App:
     clock: Clock
     log: EventLog
     documents: Documents
+    vectors: Vectors
     redis: Redis
     shelves: Shelves
     scenarios: Scenarios

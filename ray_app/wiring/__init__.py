@@ -104,8 +104,8 @@ async def open_app(settings: Settings, clock: Clock | None = None, **stages: Cal
         await w.close()
 
     return App(
-        settings, w.clock, w.log, w.documents, w.redis, known.shelves, scenarios, rules, Recommender(parts), known.keys,
-        slates, traces, w.prefixes, pool(w), letters(w), models(w), partial(check, w), close,
+        settings, w.clock, w.log, w.documents, w.vectors, w.redis, known.shelves, scenarios, rules, Recommender(parts),
+        known.keys, slates, traces, w.prefixes, pool(w), letters(w), models(w), partial(check, w), close,
     )  # fmt: skip
 
 
@@ -251,17 +251,21 @@ def group_of(settings: Settings, name: str) -> str:
 
 def flow(w: World, name: str, prefix: str) -> Flow:
     """The flow of this name; `prefix` is that of its state's keys. Raises InvalidSettings, naming the known ones."""
+    from ray_app.catalog.store import Stores
     from ray_app.events.base import Topics
     from ray_app.flows.behaviors import Behaviors
     from ray_app.flows.hot import Hot
     from ray_app.flows.items import Items
     from ray_app.flows.metrics import Metrics
+    from ray_app.flows.neural import Neural
     from ray_app.flows.profile import ProfileFlow
     from ray_app.flows.slates import Slates
+    from ray_app.neural.event import read_entry
     from ray_app.registry.watch import EMBEDDER, Live
 
     events, features = w.settings.events, w.settings.features
     live = Live(w.registry, (EMBEDDER,))
+    stores = Stores(w.documents, w.redis, w.settings.stores.redis_prefix, w.clock)
     tracked = Topics((events.behavior_topic,))
     flows: dict[str, Callable[[], Flow]] = {
         "items": lambda: Items(w.settings, w.documents, w.vectors, live.embedder_of),
@@ -270,6 +274,7 @@ def flow(w: World, name: str, prefix: str) -> Flow:
         "hot": lambda: Hot(tracked, prefix, features),
         "metrics": lambda: Metrics(tracked, prefix, w.settings.metrics, partial(request_ids, w)),
         "profile": lambda: ProfileFlow(tracked, prefix, features),
+        "neural": lambda: Neural(Topics((events.neural_topic,)), read_entry, stores.among, w.queue),
     }
     if name not in flows:
         raise InvalidSettings(f"setting streams.flows names {name!r}. Known: {', '.join(flows)}", key="streams.flows")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ray_app.neural.tasks import HANDLERS as NEURAL
 from ray_app.tasks.work import Handler
 
-HANDLERS: tuple[Handler, ...] = ()
+HANDLERS: tuple[Handler, ...] = (*NEURAL,)

@@ -1,0 +1,79 @@
+"""What an event does: orders become behaviours, dishes items, and an alert takes an item out of the answers.
+
+Each effect may be done again, after a crash in its middle, and then has the same outcome.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import orjson
+
+from ray_app.catalog import sold_out
+from ray_app.events.base import Entry
+from ray_app.events.schema import behavior_entry
+from ray_app.events.wire import TENANT, snake
+from ray_app.events.wire_items import ITEM, UPDATED, VERSION
+from ray_app.neural import orders
+from ray_app.neural.event import Alert, Dish, NeuralEvent, Order, Payment, read
+from ray_app.neural.stores import Stores
+
+Done = list[dict[str, Any]]
+OURS = frozenset((*TENANT, *ITEM, *UPDATED, *VERSION, "id", "dish_id"))
+
+
+async def apply(stores: Stores, tenant: str, event: NeuralEvent) -> Done:
+    """One entry for each effect; none for a type that has none."""
+    effect = EFFECTS.get(event.event_type)
+    return await effect(stores, tenant, event) if effect else []
+
+
+async def again(stores: Stores, tenant: str, event: NeuralEvent) -> None:
+    """Of an event that is done: what it said of an item's stock, if it still stands, is told to the replicas once more.
+    A state store that lost its last second may have forgotten that it was told."""
+    if event.event_type == "inventory.alert":
+        await _alert(stores, tenant, event)
+
+
+async def _order(stores: Stores, tenant: str, event: NeuralEvent) -> Done:
+    said = read(Payment, event) if event.event_type == "payment.completed" else read(Order, event)
+    order_id = said.order_id
+    known = await orders.keep(stores.documents, tenant, event, order_id)
+    found = orders.behaviors(tenant, event, order_id, known)
+    if found:
+        await stores.log.append(stores.settings.events.behavior_topic, [behavior_entry(b) for b in found])
+    counts = {type: sum(b.type == type for b in found) for type in ("cart", "purchase")}
+    return [{"effect": "behaviors", "order_id": order_id, **counts}]
+
+
+async def _dish(stores: Stores, tenant: str, event: NeuralEvent) -> Done:
+    """A change of the item, by the rules of the item topic: other fields of the data become fields or attributes of it.
+    The event's time is the item's version."""
+    dish = read(Dish, event)
+    said = {k: v for k, v in event.data.items() if snake(k) not in OURS}
+    data = {**said, "item_id": dish.dish_id, "version": event.at}
+    body = orjson.dumps({"event_type": "item.updated", "tenant_id": tenant, "data": data})
+    await stores.log.append(stores.settings.events.item_topic, [Entry(f"{tenant}/{dish.dish_id}", body)])
+    done: Done = [{"effect": "item", "item_id": dish.dish_id}]
+    return done + (await _stock(stores, tenant, dish.dish_id, False, event.at) if dish.available else [])
+
+
+async def _alert(stores: Stores, tenant: str, event: NeuralEvent) -> Done:
+    alert = read(Alert, event)
+    return await _stock(stores, tenant, alert.dish_id, alert.is_out, event.at)
+
+
+async def _stock(stores: Stores, tenant: str, item_id: str, is_out: bool, at: int) -> Done:
+    prefix = stores.settings.stores.redis_prefix
+    stands = await sold_out.say(stores.documents, stores.redis, prefix, tenant, item_id, is_out, at)
+    return [{"effect": "sold_out" if is_out else "in_stock", "item_id": item_id, "stands": stands}]
+
+
+EFFECTS: Mapping[str, Callable[[Stores, str, NeuralEvent], Awaitable[Done]]] = {
+    "order.created": _order,
+    "order.updated": _order,
+    "payment.completed": _order,
+    "dish.updated": _dish,
+    "inventory.alert": _alert,
+}
