@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Annotated, Any, TypeVar
 
@@ -51,12 +51,21 @@ class NeuralEvent:
 
     def public(self) -> dict[str, Any]:
         """As `parse` reads it."""
-        said = asdict(self)
-        return {**said, "data": dict(self.data), "occurred_at": said.pop("at")}
+        said = self.body()
+        return {"occurred_at": said.pop("at"), **said}
+
+    def body(self) -> dict[str, Any]:
+        """As it is stored, for `event_of`."""
+        return {k: getattr(self, k) for k in NeuralEvent.__slots__}
 
     def entry(self) -> Entry:
         """For the topic. One store's events keep their order there, but not as tasks."""
         return Entry(self.store_id, orjson.dumps({k: v for k, v in self.public().items() if v is not None}))
+
+
+def event_of(body: Mapping[str, Any]) -> NeuralEvent:
+    """What `body` wrote; what else stands there is left out."""
+    return NeuralEvent(**{k: body[k] for k in NeuralEvent.__slots__})
 
 
 def task_id(tenant: str, event_id: str) -> str:

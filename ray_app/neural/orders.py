@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from ray_app.events.schema import AHEAD_MS
-from ray_app.neural.event import Line, NeuralEvent, Order, Payment, digest, read
+from ray_app.neural.event import Line, NeuralEvent, Order, Payment, digest, event_of, read
 from ray_app.stores.base import Document, Where
 from ray_app.types import Behavior
 
@@ -99,19 +99,14 @@ async def keep(documents: Documents, tenant: str, e: NeuralEvent, order_id: str)
     """Keep this event of the order, and return all of its events, in order. The order as it is now is kept too: what
     more events made replaces what fewer did."""
     empty = Sale(e.store_id, order_id)
-    part = Document(f"{empty.key}-{e.at:015d}-{digest(e.event_id)[:12]}", 0, {"event": e.public()})
+    part = Document(f"{empty.key}-{e.at:015d}-{digest(e.event_id)[:12]}", 0, e.body())
     await documents.upsert(tenant, PARTS, [part])
     ends = [Where("id", "lte", f"{empty.key}.")]
     found = await documents.find(tenant, PARTS, ends, MOST_PARTS, after=f"{empty.key}-")
-    events = [_event(d) for d in found]
+    events = [event_of(d.body) for d in found]
     whole = Document(empty.key, len(events), fold(empty, events).body())
     await documents.upsert(tenant, KIND, [whole])
     return events
-
-
-def _event(d: Document) -> NeuralEvent:
-    said = dict(d.body["event"])
-    return NeuralEvent(at=said.pop("occurred_at"), **said)
 
 
 def behaviors(tenant: str, e: NeuralEvent, order_id: str, events: Sequence[NeuralEvent]) -> list[Behavior]:

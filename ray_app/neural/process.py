@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from ray_app.neural import effects
-from ray_app.neural.event import NeuralEvent
+from ray_app.neural.event import NeuralEvent, event_of
 from ray_app.neural.search import Collection, Entry, words
 from ray_app.neural.stores import Stores
 
@@ -47,13 +47,8 @@ def collection(stores: Stores, tenant: str) -> Collection:
     return Collection(stores.documents, stores.vectors, tenant, KIND)
 
 
-def event_of(body: Any) -> NeuralEvent:
-    """The event of a kept body."""
-    return NeuralEvent(**{k: body[k] for k in NeuralEvent.__slots__})
-
-
 def _entry(event: NeuralEvent, done: list[dict[str, Any]] | None = None) -> Entry:
-    body = {k: getattr(event, k) for k in NeuralEvent.__slots__}
+    body = event.body()
     head = {k: body[k] for k in ("event_type", "event_source", "store_id", "at")}
     said = (event.event_type.replace(".", " "), event.event_type, event.event_source, event.store_id, words(event.data))
     return Entry(event.event_id, {**body, "effects": done}, " ".join(said), head)

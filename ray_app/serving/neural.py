@@ -125,7 +125,7 @@ def _score(found: Found) -> Answer:
 
 
 def _event(body: Mapping[str, Any]) -> Answer:
-    return {**process.event_of(body).public(), "effects": body["effects"]}
+    return {**event.event_of(body).public(), "effects": body["effects"]}
 
 
 def _time(field: str, value: Any) -> int:
