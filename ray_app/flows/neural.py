@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from ray_app.errors import BodyTooLarge, InvalidField
+from ray_app.errors import InvalidField
 from ray_app.events.base import Logged, Topics
 from ray_app.flows.read import events, reason
 from ray_app.streams.flow import Bad, Batch
 from ray_app.streams.state import Op
+from ray_app.tasks.queue import PayloadTooLarge, Queue
 from ray_app.tasks.task import Submission
 
 if TYPE_CHECKING:
     from ray_app.catalog.store import Store
-    from ray_app.tasks.queue import Queue
 
 
 class Told(Protocol):
@@ -62,7 +62,7 @@ class Neural:
         try:
             if asked:
                 await self._queue.submit(*(s for _, s in asked))
-        except BodyTooLarge as e:
+        except PayloadTooLarge as e:
             if len(asked) == 1:
                 batch.bad.append(Bad(asked[0][0], reason(e)))
                 return

@@ -15,7 +15,12 @@ from ray_app.neural.analyze import HOUR_MS, Sum, anomalies
 from ray_app.neural.batch import CHUNK
 from ray_app.neural.process import process
 from ray_app.neural.tasks import (
-    Indexing, Orders, Period, analyze_store, batch_index_orders, index_to_vector_db,
+    Indexing,
+    Orders,
+    Period,
+    analyze_store,
+    batch_index_orders,
+    index_to_vector_db,
 )  # fmt: skip
 from tests.unit.make import NOW, TENANT
 from tests.unit.neural.conftest import STORE, Here, World, event
