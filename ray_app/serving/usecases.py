@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
-from ray_app.catalog import item, scenario_body, user
+from ray_app.catalog import item, scenario_body, sold_out, user
 from ray_app.errors import InvalidField, NotFound
 from ray_app.events.schema import behavior_entry, delete_entry, item_entry, parse_behavior, parse_id, refuse_unknown
 from ray_app.models.diversity import DIVERSIFIERS
@@ -16,7 +17,7 @@ from ray_app.serving.app import App
 from ray_app.serving.bulk import append, sort, wait_readable
 from ray_app.serving.fields import parse_count, parse_flag
 from ray_app.serving.use import Answer, Ask, Use
-from ray_app.stores.base import Where
+from ray_app.stores.base import Document, Where
 from ray_app.types import Slate
 
 MOST_LISTED = 1000
@@ -71,7 +72,7 @@ async def get_item(app: App, tenant: str, raw: Ask) -> Answer:
     found = await app.documents.get(tenant, "items", id)
     if found is None:
         raise NotFound(f"item {id!r} is unknown to tenant {tenant!r}", field="item_id", value=id)
-    return item.public(found.body)
+    return (await _public(app, tenant, [found]))[0]
 
 
 async def list_items(app: App, tenant: str, raw: Ask) -> Answer:
@@ -79,8 +80,14 @@ async def list_items(app: App, tenant: str, raw: Ask) -> Answer:
     limit = parse_count("limit", raw.get("limit", 100), MOST_LISTED)
     where = [Where(f, "eq", raw[f]) for f in ("category", "type") if raw.get(f) is not None]
     found = await app.documents.find(tenant, "items", where, limit + 1, str(raw.get("after") or ""))
-    answer: Answer = {"items": [item.public(d.body) for d in found[:limit]]}
+    answer: Answer = {"items": await _public(app, tenant, found[:limit])}
     return {**answer, "next": found[limit - 1].id} if len(found) > limit else answer
+
+
+async def _public(app: App, tenant: str, found: Sequence[Document]) -> list[Answer]:
+    """As a client reads them: what is sold out is unavailable, whatever was written of it."""
+    out = {c.item_id for c in await sold_out.among(app.documents, tenant, [d.id for d in found]) if c.sold_out}
+    return [{**item.public(d.body), **({"status": item.UNAVAILABLE} if d.id in out else {})} for d in found]
 
 
 async def delete_item(app: App, tenant: str, raw: Ask) -> Answer:
