@@ -8,7 +8,7 @@ by the tenant's change feed.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ray_app.catalog import changes
 from ray_app.catalog.changes import Change
@@ -21,18 +21,22 @@ KIND = "sold_out"
 PAGE = 2000
 
 
-async def say(
-    documents: Documents, redis: Redis, prefix: str, tenant: str, item_id: str, is_out: bool, at: int
-) -> bool:
-    """As of `at` (ms). False where a later statement stands, which then goes on. Said again it is told again, which
-    changes nothing. Raises Unavailable and RedisError."""
-    statement = Document(item_id, 2 * at + is_out, {"sold_out": is_out, "at": at})
-    (outcome,) = await documents.upsert(tenant, KIND, [statement])
-    if outcome is Outcome.STALE:
-        return False
-    fields = changes.encode(_change(statement))
-    await redis.xadd(changes.key(prefix, tenant), fields, maxlen=changes.MAX_CHANGES)  # type: ignore[arg-type]
-    return True
+class SoldOut:
+    """What is said of items' stock; `prefix`: of the feeds' keys."""
+
+    def __init__(self, documents: Documents, redis: Redis, prefix: str) -> None:
+        self._documents, self._redis, self._prefix = documents, redis, prefix
+
+    async def say(self, tenant: str, item_id: str, is_out: bool, at: int) -> bool:
+        """As of `at` (ms). False where a later statement stands, which then goes on. Said again it is told again, which
+        changes nothing. Raises Unavailable and RedisError."""
+        statement = Document(item_id, 2 * at + is_out, {"sold_out": is_out, "at": at})
+        (outcome,) = await self._documents.upsert(tenant, KIND, [statement])
+        if outcome is Outcome.STALE:
+            return False
+        fields: Any = changes.encode(_change(statement))
+        await self._redis.xadd(changes.key(self._prefix, tenant), fields, maxlen=changes.MAX_CHANGES)
+        return True
 
 
 async def read(documents: Documents, tenant: str) -> AsyncIterator[Change]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from ray_app.catalog import sold_out
+from ray_app.catalog.sold_out import SoldOut
 from ray_app.events.base import Entry
 from ray_app.events.schema import behavior_entry
 from ray_app.events.wire import TENANT, snake
@@ -65,8 +65,8 @@ async def _alert(stores: Stores, tenant: str, event: NeuralEvent) -> Done:
 
 
 async def _stock(stores: Stores, tenant: str, item_id: str, is_out: bool, at: int) -> Done:
-    prefix = stores.settings.stores.redis_prefix
-    stands = await sold_out.say(stores.documents, stores.redis, prefix, tenant, item_id, is_out, at)
+    said = SoldOut(stores.documents, stores.redis, stores.settings.stores.redis_prefix)
+    stands = await said.say(tenant, item_id, is_out, at)
     return [{"effect": "sold_out" if is_out else "in_stock", "item_id": item_id, "stands": stands}]
 
 

@@ -1,5 +1,5 @@
-"""A process that ends between any two steps of an event, and the run that comes after it: what is left is what one whole
-run leaves, and nothing counts twice."""
+"""A process that ends between any two steps of an event, and the run after it: together they leave what one whole run
+leaves, and nothing counts twice."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
--- What `analyze_store` finds. A row of an analysis that is done again replaces itself; `analyzed_at` tells its rows from
--- those that an earlier analysis of the same period left. Hours are their beginning, in ms since 1970 UTC.
+-- What `analyze_store` finds. A row of an analysis that is done again replaces itself, and `analyzed_at` tells its rows
+-- from those that an earlier analysis of the same period left. Hours are their beginning, in ms since 1970 UTC.
 CREATE TABLE IF NOT EXISTS store_sales (
   tenant LowCardinality(String),
   store_id String,

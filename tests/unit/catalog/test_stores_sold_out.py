@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ray_app.catalog import sold_out, store
+from ray_app.catalog import store
 from ray_app.catalog.changes import Change
 from ray_app.catalog.shelf import Shelf
 from ray_app.catalog.shelves import Shelves
+from ray_app.catalog.sold_out import SoldOut
 from ray_app.catalog.store import Store, Stores
 from ray_app.clock import FixedClock
 from ray_app.errors import Forbidden, InvalidField, NotFound
@@ -110,10 +111,11 @@ async def test_replicas_hear_of_it_and_new_ones_read_it(
     running = Shelves(documents, vectors, redis, "p", lambda tenant: None)
     shelf = await running.of(TENANT)
     running.start()
-    assert await sold_out.say(documents, redis, "p", TENANT, "a", True, NOW)
+    said = SoldOut(documents, redis, "p")
+    assert await said.say(TENANT, "a", True, NOW)
     await asyncio.wait_for(running.caught_up(TENANT), 10)
     assert available(shelf) == [False]
-    assert not await sold_out.say(documents, redis, "p", TENANT, "a", False, NOW)  # of one moment, out counts
+    assert not await said.say(TENANT, "a", False, NOW)  # of one moment, out counts
     started = Shelves(documents, vectors, redis, "p", lambda tenant: None)
     assert available(await started.of(TENANT)) == [False]
     await running.stop()

@@ -18,6 +18,7 @@ from ray_app.events import wire, wire_behaviors, wire_items
 from ray_app.events.base import Logged
 from ray_app.flows.item_events import Patch, Reader, fold
 from ray_app.flows.read import behavior, reason
+from ray_app.neural.event import read_entry
 from ray_app.types import Behavior
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -34,6 +35,8 @@ def read(topic: str, body: str) -> Any:
     entry = Logged(topic, 0, 0, APPENDED_AT, "", body.encode())
     if topic == "behavior-events":
         return behavior(entry)
+    if topic == "neural-events":
+        return read_entry(entry)
     event = Reader(Events()).read(entry)
     if isinstance(event, Patch) and "update" in body and "new" in body:
         for _, why in fold(None, [(entry, event)]).lost:
