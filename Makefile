@@ -61,6 +61,7 @@ bench: $(READY)
 	python -m bench.imports
 	python -m bench.freshness
 	python -m bench.freshness --kafka
+	python -m bench.neural
 	python -m bench.takeover
 	python -m bench.backlog
 	python -m bench.train items

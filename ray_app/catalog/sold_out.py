@@ -8,6 +8,7 @@ by the tenant's change feed.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ray_app.catalog import changes
@@ -21,22 +22,39 @@ KIND = "sold_out"
 PAGE = 2000
 
 
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """As of `at` (ms)."""
+
+    item_id: str
+    is_out: bool
+    at: int
+
+    @property
+    def version(self) -> int:
+        return 2 * self.at + self.is_out
+
+
 class SoldOut:
     """What is said of items' stock; `prefix`: of the feeds' keys."""
 
     def __init__(self, documents: Documents, redis: Redis, prefix: str) -> None:
         self._documents, self._redis, self._prefix = documents, redis, prefix
 
-    async def say(self, tenant: str, item_id: str, is_out: bool, at: int) -> bool:
-        """As of `at` (ms). False where a later statement stands, which then goes on. Said again it is told again, which
-        changes nothing. Raises Unavailable and RedisError."""
-        statement = Document(item_id, 2 * at + is_out, {"sold_out": is_out, "at": at})
-        (outcome,) = await self._documents.upsert(tenant, KIND, [statement])
-        if outcome is Outcome.STALE:
-            return False
-        fields: Any = changes.encode(_change(statement))
-        await self._redis.xadd(changes.key(self._prefix, tenant), fields, maxlen=changes.MAX_CHANGES)
-        return True
+    async def say(self, tenant: str, said: Sequence[Statement]) -> list[bool]:
+        """Of each, whether it stands: a later one does not let it. Said again it is told again, which changes nothing.
+        Raises Unavailable and RedisError."""
+        newest = {s.item_id: s for s in sorted(said, key=lambda s: s.version)}
+        written = [Document(s.item_id, s.version, {"sold_out": s.is_out, "at": s.at}) for s in newest.values()]
+        outcomes = await self._documents.upsert(tenant, KIND, written)
+        standing = [d for d, o in zip(written, outcomes, strict=True) if o is not Outcome.STALE]
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for d in standing:
+                fields: Any = changes.encode(_change(d))
+                pipe.xadd(changes.key(self._prefix, tenant), fields, maxlen=changes.MAX_CHANGES)
+            await pipe.execute()
+        versions = {d.id: d.version for d in standing}
+        return [versions.get(s.item_id) == s.version for s in said]
 
 
 async def read(documents: Documents, tenant: str) -> AsyncIterator[Change]:

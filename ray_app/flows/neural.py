@@ -1,13 +1,15 @@
 """Neural events: each becomes a task of its store's tenant.
 
 Promise: each event is one task, since the task's id is made of the event's; the batch that comes again submits the same
-ones. An event of a store that nobody has made is a dead letter, to be replayed when the store is there.
+ones. What cannot wait for a slot is done first. An event of a store that nobody has made is a dead letter, to be
+replayed when the store is there.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ray_app.errors import InvalidField
 from ray_app.events.base import Logged, Topics
@@ -22,8 +24,10 @@ if TYPE_CHECKING:
 
 
 class Told(Protocol):
-    """An event as this flow sees it."""
+    """An event as this flow sees it. `urgent`: it is told to `hurry` before its task is submitted."""
 
+    @property
+    def urgent(self) -> bool: ...
     @property
     def store_id(self) -> str: ...
     def submission(self, tenant: str) -> Submission: ...
@@ -40,14 +44,15 @@ class Neural:
         topics: Topics,
         read: Callable[[Logged], Told],
         stores: Callable[[Sequence[str]], Awaitable[Mapping[str, Store]]],
+        hurry: Callable[[str, Sequence[Any]], Awaitable[None]],
         queue: Queue,
     ) -> None:
-        self.topics, self._read, self._stores, self._queue = topics, read, stores, queue
+        self.topics, self._read, self._stores, self._hurry, self._queue = topics, read, stores, hurry, queue
 
     async def flush(self, batch: Batch) -> Sequence[Op]:
         came = list(events(batch, self._read))
         stores = await self._stores([e.store_id for _, e in came])
-        asked: list[tuple[Logged, Submission]] = []
+        asked, urgent = list[tuple[Logged, Submission]](), defaultdict[str, list[Told]](list)
         for entry, e in came:
             store = stores.get(e.store_id)
             if store is None:
@@ -55,6 +60,10 @@ class Neural:
                 batch.bad.append(Bad(entry, reason(why)))
             else:
                 asked.append((entry, e.submission(store.tenant)))
+                urgent[store.tenant] += [e] if e.urgent else []
+        for tenant, those in urgent.items():
+            if those:
+                await self._hurry(tenant, those)
         await self._submit(batch, asked)
         return ()
 

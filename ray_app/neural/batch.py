@@ -84,6 +84,7 @@ async def put_orders(stores: Stores, tenant: str, run: str, given: Sequence[Any]
         progress.after = str(at + CHUNK)
         await _kept(stores, tenant, run, progress)
         await tell(min(at + CHUNK, len(given)), len(given))
+    await _kept(stores, tenant, run, progress, ended=True)
     return progress
 
 
@@ -98,6 +99,7 @@ async def put_period(
         progress.after, progress.indexed = page[-1].id, progress.indexed + len(page)
         await _kept(stores, tenant, run, progress)
         await tell(progress.indexed, 0)
+    await _kept(stores, tenant, run, progress, ended=True)
     return progress
 
 
@@ -120,6 +122,6 @@ async def _begun(stores: Stores, tenant: str, run: str) -> Progress:
     return Progress(**found.body) if found else Progress()
 
 
-async def _kept(stores: Stores, tenant: str, run: str, p: Progress) -> None:
+async def _kept(stores: Stores, tenant: str, run: str, p: Progress, ended: bool = False) -> None:
     body = {"after": p.after, "indexed": p.indexed, "failed": p.failed}
-    await stores.documents.upsert(tenant, PROGRESS, [Document(run, p.indexed + len(p.failed), body)])
+    await stores.documents.upsert(tenant, PROGRESS, [Document(run, stores.clock.now(), body, deleted=ended)])

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from ray_app.catalog.sold_out import SoldOut
+from ray_app.catalog.sold_out import SoldOut, Statement
 from ray_app.events.base import Entry
 from ray_app.events.schema import behavior_entry
 from ray_app.events.wire import TENANT, snake
@@ -32,7 +32,7 @@ async def apply(stores: Stores, tenant: str, event: NeuralEvent) -> Done:
 async def again(stores: Stores, tenant: str, event: NeuralEvent) -> None:
     """Of an event that is done: what it said of an item's stock, if it still stands, is told to the replicas once more.
     A state store that lost its last second may have forgotten that it was told."""
-    if event.event_type == "inventory.alert":
+    if event.urgent:
         await _alert(stores, tenant, event)
 
 
@@ -56,18 +56,27 @@ async def _dish(stores: Stores, tenant: str, event: NeuralEvent) -> Done:
     body = orjson.dumps({"event_type": "item.updated", "tenant_id": tenant, "data": data})
     await stores.log.append(stores.settings.events.item_topic, [Entry(f"{tenant}/{dish.dish_id}", body)])
     done: Done = [{"effect": "item", "item_id": dish.dish_id}]
-    return done + (await _stock(stores, tenant, dish.dish_id, False, event.at) if dish.available else [])
+    return done + (await _stock(stores, tenant, Statement(dish.dish_id, False, event.at)) if dish.available else [])
 
 
 async def _alert(stores: Stores, tenant: str, event: NeuralEvent) -> Done:
-    alert = read(Alert, event)
-    return await _stock(stores, tenant, alert.dish_id, alert.is_out, event.at)
+    return await _stock(stores, tenant, statement(event))
 
 
-async def _stock(stores: Stores, tenant: str, item_id: str, is_out: bool, at: int) -> Done:
-    said = SoldOut(stores.documents, stores.redis, stores.settings.stores.redis_prefix)
-    stands = await said.say(tenant, item_id, is_out, at)
-    return [{"effect": "sold_out" if is_out else "in_stock", "item_id": item_id, "stands": stands}]
+async def _stock(stores: Stores, tenant: str, said: Statement) -> Done:
+    (stands,) = await stock(stores).say(tenant, [said])
+    return [{"effect": "sold_out" if said.is_out else "in_stock", "item_id": said.item_id, "stands": stands}]
+
+
+def stock(stores: Stores) -> SoldOut:
+    """Where statements of the stock go."""
+    return SoldOut(stores.documents, stores.redis, stores.settings.stores.redis_prefix)
+
+
+def statement(alert: NeuralEvent) -> Statement:
+    """What an alert says of the stock."""
+    said = read(Alert, alert)
+    return Statement(said.dish_id, said.is_out, alert.at)
 
 
 EFFECTS: Mapping[str, Callable[[Stores, str, NeuralEvent], Awaitable[Done]]] = {

@@ -44,6 +44,11 @@ class NeuralEvent:
         wanted = self.priority
         return LEVELS[min(LEVELS, key=lambda level: (abs(level - wanted), -level))]
 
+    @property
+    def urgent(self) -> bool:
+        """What it says of the stock is told to the replicas before its task has a slot."""
+        return self.event_type == "inventory.alert"
+
     def submission(self, tenant: str) -> Submission:
         """The task of this event; that of the same event again is the same task."""
         asked = {k: v for k, v in self.public().items() if v is not None}

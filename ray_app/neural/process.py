@@ -9,7 +9,7 @@ A crash before 4 begins again at 2 with the event as it was kept; after 4 it is 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from ray_app.neural import effects
@@ -40,6 +40,20 @@ async def process(
     await kept.index([entry], rows)
     await kept.keep([_entry(event, done)], DONE)
     return {"event_id": event.event_id, "duplicate": False, "indexed": True, "effects": done}
+
+
+async def hurry(stores: Stores, tenant: str, urgent: Sequence[NeuralEvent]) -> None:
+    """Steps 1 and 2 of alerts, all at once: what is sold out does not wait for a slot. Their tasks find them kept, and
+    do the rest."""
+    kept = collection(stores, tenant)
+    found = await kept.get_many([e.event_id for e in urgent])
+    new = {e.event_id: e for e in reversed(urgent) if e.event_id not in found}
+    if new:
+        await kept.keep([_entry(e) for e in new.values()], OPEN)
+    opened = [event_of(d.body) for d in found.values() if d.version == OPEN]
+    said = [effects.statement(e) for e in (*opened, *new.values()) if e.urgent]
+    if said:
+        await effects.stock(stores).say(tenant, said)
 
 
 def collection(stores: Stores, tenant: str) -> Collection:

@@ -52,6 +52,9 @@ class Collection:
     async def get(self, id: str) -> Document | None:
         return await self._documents.get(self._tenant, self.kind, id)
 
+    async def get_many(self, ids: Sequence[str]) -> dict[str, Document]:
+        return await self._documents.get_many(self._tenant, self.kind, ids)
+
     async def keep(self, entries: Sequence[Entry], version: int) -> list[int]:
         """Their documents, each in the place of one with its id and no newer version; returns the rows."""
         known = await self._documents.get_many(self._tenant, self.kind, [e.id for e in entries])

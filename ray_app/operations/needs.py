@@ -26,6 +26,7 @@ SINKS = {
     },
     "behaviors": {"analytics": LATER},
     "slates": {"analytics": LATER},
+    "neural": {"documents": LATER},
 }
 JOBS = {
     "documents": "every job: tenants, items and versions lie there",

@@ -261,6 +261,7 @@ def flow(w: World, name: str, prefix: str) -> Flow:
     from ray_app.flows.profile import ProfileFlow
     from ray_app.flows.slates import Slates
     from ray_app.neural.event import read_entry
+    from ray_app.neural.process import hurry
     from ray_app.registry.watch import EMBEDDER, Live
 
     events, features = w.settings.events, w.settings.features
@@ -274,7 +275,7 @@ def flow(w: World, name: str, prefix: str) -> Flow:
         "hot": lambda: Hot(tracked, prefix, features),
         "metrics": lambda: Metrics(tracked, prefix, w.settings.metrics, partial(request_ids, w)),
         "profile": lambda: ProfileFlow(tracked, prefix, features),
-        "neural": lambda: Neural(Topics((events.neural_topic,)), read_entry, stores.among, w.queue),
+        "neural": lambda: Neural(Topics((events.neural_topic,)), read_entry, stores.among, partial(hurry, w), w.queue),
     }
     if name not in flows:
         raise InvalidSettings(f"setting streams.flows names {name!r}. Known: {', '.join(flows)}", key="streams.flows")

@@ -17,7 +17,7 @@ from ray_app.config import Settings
 from ray_app.events.memory import MemoryLog
 from ray_app.neural import orders
 from ray_app.neural.event import NeuralEvent
-from ray_app.neural.process import KIND, collection, process
+from ray_app.neural.process import KIND, collection, hurry, process
 from ray_app.stores.memory import MemoryDocuments
 from ray_app.stores.redis import connect
 from ray_app.stores.sqlite_faiss import SqliteVectors
@@ -74,6 +74,12 @@ async def mine() -> None:
     """It always is."""
 
 
+async def hurried(world: World, tenant: str, one: NeuralEvent, check: Any) -> dict[str, Any]:
+    """By the flow first, then by its task."""
+    await hurry(world, tenant, [one])
+    return await process(world, tenant, one, check)
+
+
 async def fresh(folder: Path, redis: Redis) -> World:
     await redis.flushall()
     clock = FixedClock(NOW)
@@ -106,11 +112,12 @@ async def left(world: World) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("behind", [False, True], ids=["before", "behind"])
-@pytest.mark.parametrize("name", EVENTS)
+@pytest.mark.parametrize("name", [*EVENTS, "hurried"])
 async def test_a_run_after_a_crash_at_any_write_ends_as_one_whole_run(
     name: str, behind: bool, tmp_path: Path, redis: Redis
 ) -> None:
-    one: NeuralEvent = EVENTS[name]
+    one: NeuralEvent = EVENTS.get(name, EVENTS["alert"])
+    begin = hurried if name == "hurried" else process
     whole = await fresh(tmp_path / "whole", redis)
     answer = await process(whole, TENANT, one, mine)
     wanted, at = await left(whole), 0
@@ -119,9 +126,9 @@ async def test_a_run_after_a_crash_at_any_write_ends_as_one_whole_run(
         world, count = await fresh(tmp_path / str(at), redis), [0]
         stores = {n: Ending(getattr(world, n), count, at, behind) for n in ("documents", "log", "vectors", "redis")}
         try:
-            await process(replace(world, **stores), TENANT, one, mine)
+            await begin(replace(world, **stores), TENANT, one, mine)
         except Abort:
-            again = await process(world, TENANT, one, mine)
+            again = await begin(world, TENANT, one, mine)
             assert again["duplicate"] or again == answer, f"write {at}"
             assert await left(world) == wanted, f"write {at}"
             continue

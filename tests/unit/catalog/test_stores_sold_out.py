@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ray_app.catalog import store
+from ray_app.catalog import sold_out, store
 from ray_app.catalog.changes import Change
 from ray_app.catalog.shelf import Shelf
 from ray_app.catalog.shelves import Shelves
-from ray_app.catalog.sold_out import SoldOut
+from ray_app.catalog.sold_out import SoldOut, Statement
 from ray_app.catalog.store import Store, Stores
 from ray_app.clock import FixedClock
 from ray_app.errors import Forbidden, InvalidField, NotFound
@@ -112,11 +112,19 @@ async def test_replicas_hear_of_it_and_new_ones_read_it(
     shelf = await running.of(TENANT)
     running.start()
     said = SoldOut(documents, redis, "p")
-    assert await said.say(TENANT, "a", True, NOW)
+    assert await said.say(TENANT, [Statement("a", True, NOW)]) == [True]
     await asyncio.wait_for(running.caught_up(TENANT), 10)
     assert available(shelf) == [False]
-    assert not await said.say(TENANT, "a", False, NOW)  # of one moment, out counts
+    assert await said.say(TENANT, [Statement("a", False, NOW)]) == [False]  # of one moment, out counts
     started = Shelves(documents, vectors, redis, "p", lambda tenant: None)
     assert available(await started.of(TENANT)) == [False]
     await running.stop()
     await vectors.close()
+
+
+async def test_of_many_statements_the_latest_of_each_item_stands(documents: MemoryDocuments, redis: Redis) -> None:
+    said = [Statement("a", True, NOW), Statement("b", False, NOW), Statement("a", False, NOW + 1)]
+    assert await SoldOut(documents, redis, "p").say(TENANT, said) == [False, True, True]
+    stands = {c.item_id: c.sold_out for c in await sold_out.among(documents, TENANT, ["a", "b", "c"])}
+    assert stands == {"a": False, "b": False}
+    assert await redis.xlen("p:changes:t") == 2

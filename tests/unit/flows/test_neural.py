@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -11,7 +12,7 @@ from ray_app.clock import FixedClock
 from ray_app.config import Tasks
 from ray_app.events.base import Logged, Topics
 from ray_app.flows.neural import Neural
-from ray_app.neural.event import read_entry, task_id
+from ray_app.neural.event import NeuralEvent, read_entry, task_id
 from ray_app.neural.tasks import HANDLERS
 from ray_app.stores.memory import MemoryDocuments
 from ray_app.streams.flow import Batch
@@ -29,6 +30,9 @@ def entry(position: int, body: object) -> Logged:
     return Logged(TOPIC, 0, position, NOW, "s", body if isinstance(body, bytes) else orjson.dumps(body))
 
 
+hurried: list[tuple[str, list[str], int]] = []
+
+
 def one(id: str, store: str = "s1", **more: Any) -> dict[str, Any]:
     return {"event_id": id, "event_type": "staff.scheduled", "store_id": store, **more}
 
@@ -37,7 +41,12 @@ async def flow_of(redis: Redis, documents: MemoryDocuments, clock: FixedClock, *
     stores, queue = Stores(documents, redis, "p", clock), Queue(redis, "p", Tasks(**settings), clock, HANDLERS)
     await stores.put(Store("s1", "a"))
     await stores.put(Store("s2", "b"))
-    return Neural(Topics((TOPIC,)), read_entry, stores.among, queue), queue
+    hurried.clear()
+
+    async def hurry(tenant: str, those: Sequence[NeuralEvent]) -> None:
+        hurried.append((tenant, [e.event_id for e in those], len(await queue.find(set(State)))))
+
+    return Neural(Topics((TOPIC,)), read_entry, stores.among, hurry, queue), queue
 
 
 async def test_each_event_is_one_task_of_its_stores_tenant(
@@ -68,3 +77,11 @@ async def test_what_cannot_become_a_task_is_a_dead_letter(
     assert "priority" in why[3]
     assert "1024" in why[4]
     assert {t.id for t in await queue.find(set(State))} == {task_id("a", "good"), task_id("a", "last")}
+
+
+async def test_alerts_are_not_kept_waiting(redis: Redis, documents: MemoryDocuments, clock: FixedClock) -> None:
+    flow, _ = await flow_of(redis, documents, clock)
+    alert = {"event_type": "inventory.alert", "data": {"dish_id": "d", "quantity": 0}}
+    sent = [one("x"), {**one("y"), **alert}, {**one("z", "s2"), **alert}, {**one("w"), **alert}]
+    await flow.flush(Batch([entry(k, b) for k, b in enumerate(sent)]))
+    assert hurried == [("a", ["y", "w"], 0), ("b", ["z"], 0)]

@@ -149,3 +149,21 @@ def test_old_producers_find_their_tasks() -> None:
     assert known["batch_index_orders"] == ((f"{old}batch_index_orders",), ("orders",), "low_priority")
     assert known["process_neural_event"][1][:2] == ("event_id", "event_type")
     assert orjson.dumps(sorted(known))
+
+
+async def test_an_alert_is_told_before_its_task_runs_and_the_first_of_its_id_counts(world: World) -> None:
+    alert = event("inventory.alert", {"dish_id": "soup", "quantity": 0})
+    other = event("inventory.alert", {"dish_id": "tea", "quantity": 0})  # under the same id
+    await process.hurry(world, TENANT, [alert, other])
+    await process.hurry(world, TENANT, [other])
+
+    async def stands() -> list[str]:
+        return [c.item_id async for c in sold_out.read(world.documents, TENANT) if c.sold_out]
+
+    assert await stands() == ["soup"]
+    found = await run(world, other)
+    assert found["effects"] == [{"effect": "sold_out", "item_id": "soup", "stands": True}]
+    back = event("inventory.alert", {"dish_id": "soup", "quantity": 4}, "e2", NOW + 1)
+    await process.hurry(world, TENANT, [back])
+    await process.hurry(world, TENANT, [alert])  # it is done: the topic is read again
+    assert await stands() == []

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ray_app.catalog import lists
+from ray_app.catalog import lists, sold_out
 from ray_app.catalog.reranking import Exploration
 from ray_app.catalog.rule import HIDE, Rule
 from ray_app.catalog.scenario import Pin
@@ -70,8 +70,8 @@ async def test_the_popular_list_answers_without_what_the_visitor_has_seen(loadin
 
 async def test_what_may_not_be_shown_stays_out(loading: Shop) -> None:
     await listed(loading, *LISTED)
-    sold_out = replace(item("i7", category="c3"), status="unavailable")
-    await loading.documents.upsert(TENANT, "items", [Document("i7", 2, {**item_to_dict(sold_out), "row": 7})])
+    off = replace(item("i7", category="c3"), status="unavailable")
+    await loading.documents.upsert(TENANT, "items", [Document("i7", 2, {**item_to_dict(off), "row": 7})])
     await loading.put(replace(CALM, budget_s=0.4, hidden=frozenset({"i3"}), pins=(Pin("i20", 1),)))
     await loading.parts.rules.put(TENANT, Rule("r", HIDE, (Filter("item_id", "eq", "i9"),)))
     slate = await ask(loading, n=4)
@@ -79,6 +79,13 @@ async def test_what_may_not_be_shown_stays_out(loading: Shop) -> None:
     assert [i.reason.code for i in slate.items[3:]] == ["SEEN"]
     assert ids(await ask(loading, filters=(Filter("category", "eq", "c2"),))) == ["i30"]
     assert ids(await ask(loading, exclude=("i5", "i20", "i30", "i0"))) == []
+
+
+async def test_what_is_sold_out_stays_out(loading: Shop) -> None:
+    await listed(loading, *LISTED)
+    said = sold_out.SoldOut(loading.documents, loading.redis, "p")
+    await said.say(TENANT, [sold_out.Statement("i7", True, 1), sold_out.Statement("i3", False, 1)])
+    assert ids(await ask(loading, n=3)) == ["i3", "i5", "i9"]
 
 
 async def test_what_is_drawn_by_chance_is_drawn_for_each_answer_anew(loading: Shop) -> None:
