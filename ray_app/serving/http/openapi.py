@@ -66,6 +66,12 @@ SHOWN_SCENARIO = {**SCENARIO, "properties": {"id": TEXT, **SCENARIO["properties"
 ASKED = RECOMMEND["properties"]
 EXPLAIN = _object(("item_id", "scenario"), item_id=ID, **{k: v for k, v in ASKED.items() if k != "debug"})
 CHOSEN = _object(("topic", "ids"), topic=TEXT, ids={**_list(ID), "minItems": 1, "maxItems": 1000})
+STORE = _object(store_id=TEXT, tenant_id=TEXT, title=TEXT, timezone=TEXT, attributes={"type": "object"})
+EVENT_FIELDS: dict[str, Any] = {
+    "event_id": ID, "event_type": ID, "event_source": ID, "store_id": ID, "data": {"type": "object"},
+    "priority": {**WHOLE, "minimum": 0, "maximum": 10}, "occurred_at": AT,
+}  # fmt: skip
+EVENT = _object(("event_id", "event_type", "store_id"), **EVENT_FIELDS)
 BODIES = {
     "drop_letters": CHOSEN,
     "explain": EXPLAIN,
@@ -75,6 +81,11 @@ BODIES = {
     "recommend": RECOMMEND,
     "replay_letters": CHOSEN,
     "rollback_model": _object(("tenant",), tenant=ID, version=ID),
+    "put_store": STORE,
+    "send_events": {
+        "type": "object",
+        "oneOf": [EVENT, _object(("events",), events={**_list(EVENT), "minItems": 1, "maxItems": 1000})],
+    },
     "steer_stream": _object(("paused",), paused=FLAG),
     "upsert_items": _object(("items",), wait=FLAG, items={**_list(ITEM), "minItems": 1, "maxItems": 1000}),
     "track_behaviors": _object(
@@ -113,6 +124,7 @@ PROFILE = _object(
     user_id=TEXT, recent=_list(_object(item_id=TEXT, at=WHOLE, weight=WHOLE, purchases=WHOLE)), seen=WHOLE,
     long_term={"type": ["object", "null"]},
 )  # fmt: skip
+KEPT = _object(**EVENT_FIELDS, effects={"type": ["array", "null"]}, score=NUMBER)
 OPEN = {"type": "object"}  # docs/api.md says what is in it
 ANSWERS = {
     "get_trace": OPEN, "explain": OPEN,
@@ -126,6 +138,10 @@ ANSWERS = {
     "list_letters": _object(letters=_list(LETTER), waiting=WHOLE), "replay_letters": _object(sent=WHOLE),
     "drop_letters": _object(dropped=WHOLE), "list_models": _object(versions=_list(OPEN)),
     "compare_shadow": _object(shadows=_list(OPEN)), "show_model": OPEN, "move_model": OPEN, "rollback_model": OPEN,
+    "put_store": STORE, "get_store": STORE, "list_stores": _object(stores=_list(STORE), next=TEXT),
+    "send_events": _object(accepted=WHOLE, rejected=_list(REJECTED), tasks=_list(TEXT)),
+    "search_events": _object(events=_list(KEPT)), "get_event": KEPT,
+    "search_collection": _object(documents=_list(_object(id=TEXT, data={"type": "object"}, score=NUMBER))),
 }  # fmt: skip
 
 

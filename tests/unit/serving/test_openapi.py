@@ -7,8 +7,9 @@ from dataclasses import fields
 import httpx
 import pytest
 
-from ray_app.catalog import item, rule, rule_body, scenario_body, user
+from ray_app.catalog import item, rule, rule_body, scenario_body, store, user
 from ray_app.events import schema
+from ray_app.neural import event
 from ray_app.operations.pool import FlowState, Line
 from ray_app.recommend import ask
 from ray_app.serving.app import App
@@ -48,6 +49,10 @@ def test_the_described_fields_are_those_that_are_read() -> None:
     assert set(BODIES["put_scenario"]["properties"]) == {"id", *scenario_body.FIELDS}
     assert set(BODIES["recommend"]["properties"]) == set(ask.FIELDS)
     assert set(BODIES["explain"]["properties"]) == {"item_id", *ask.FIELDS} - {"debug"}
+    assert {"store_id", "tenant_id", *store.FIELDS} == set(BODIES["put_store"]["properties"])
+    one, bulk = BODIES["send_events"]["oneOf"]
+    assert set(one["properties"]) == set(event.FIELDS)
+    assert bulk["properties"]["events"]["items"] == one
     for use, (name, known) in BULK.items():
         assert set(BODIES[use]["properties"][name]["items"]["properties"]) == set(known)
 
