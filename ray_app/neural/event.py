@@ -151,7 +151,7 @@ def _a_time(value: object) -> int | None:
 
 
 Id = Annotated[str, BeforeValidator(_an_id)]
-Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Amount = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
 
 
 class Form(BaseModel):

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from ray_app.errors import InvalidField
 from ray_app.events.schema import AHEAD_MS
 from ray_app.neural.event import Line, NeuralEvent, Order, Payment, digest, event_of, read
 from ray_app.stores.base import Document, Where
@@ -97,12 +98,14 @@ def _by_dish(lines: Sequence[Line]) -> dict[str, Line]:
 
 async def keep(documents: Documents, tenant: str, e: NeuralEvent, order_id: str) -> list[NeuralEvent]:
     """Keep this event of the order, and return all of its events, in order. The order as it is now is kept too: what
-    more events made replaces what fewer did."""
+    more events made replaces what fewer did. Raises InvalidField for an order of more than MOST_PARTS events."""
     empty = Sale(e.store_id, order_id)
     part = Document(f"{empty.key}-{e.at:015d}-{digest(e.event_id)[:12]}", 0, e.body())
     await documents.upsert(tenant, PARTS, [part])
     ends = [Where("id", "lte", f"{empty.key}.")]
-    found = await documents.find(tenant, PARTS, ends, MOST_PARTS, after=f"{empty.key}-")
+    found = await documents.find(tenant, PARTS, ends, MOST_PARTS + 1, after=f"{empty.key}-")
+    if len(found) > MOST_PARTS:
+        raise InvalidField("data.order_id", order_id, f"an order of at most {MOST_PARTS} events")
     events = [event_of(d.body) for d in found]
     whole = Document(empty.key, len(events), fold(empty, events).body())
     await documents.upsert(tenant, KIND, [whole])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from ray_app.models.text import projection
 from ray_app.stores.base import MOST_ANSWERS, Document, Where
+from ray_app.types import Matrix
 
 if TYPE_CHECKING:
     from ray_app.stores.base import Documents, Vectors
@@ -45,9 +47,14 @@ class Collection:
         self._documents, self._vectors, self._tenant, self.kind = documents, vectors, tenant, name
         self._heads = f"{name}_heads"
 
-    @property
-    def _space(self) -> str:
-        return f"{self.kind}-{projection().version}"
+    async def _embedded(self, texts: Sequence[str]) -> tuple[str, Matrix]:
+        """The space, and vectors in it; in a thread, since the first of a process make a matrix of tens of MB."""
+
+        def work() -> tuple[str, Matrix]:
+            by = projection()
+            return f"{self.kind}-{by.version}", by.embed([t[:MOST_TEXT] for t in texts])
+
+        return await asyncio.to_thread(work)
 
     async def get(self, id: str) -> Document | None:
         return await self._documents.get(self._tenant, self.kind, id)
@@ -69,8 +76,8 @@ class Collection:
 
     async def index(self, entries: Sequence[Entry], rows: Sequence[int]) -> None:
         """What `keep` kept can be found from now on."""
-        vectors = projection().embed([e.text[:MOST_TEXT] for e in entries])
-        await self._vectors.upsert(self._tenant, self._space, np.asarray(rows, np.int32), vectors)
+        space, vectors = await self._embedded([e.text for e in entries])
+        await self._vectors.upsert(self._tenant, space, np.asarray(rows, np.int32), vectors)
         heads = [Document(_head(r), 0, {**e.head, "found": e.id}) for e, r in zip(entries, rows, strict=True)]
         await self._documents.upsert(self._tenant, self._heads, heads)
 
@@ -85,10 +92,10 @@ class Collection:
 
     async def search(self, text: str, n: int, where: Sequence[Where] = ()) -> list[Found]:
         """The n nearest that pass `where`, the nearest first; of the MOST_ANSWERS nearest ones where few pass."""
-        (query,) = projection().embed([text[:MOST_TEXT]])
+        space, (query,) = await self._embedded([text])
         wanted, found = min(MOST_ANSWERS, n * (WIDER if where else 1)), list[Found]()
         while True:
-            rows, scores = await self._vectors.search(self._tenant, self._space, query, wanted)
+            rows, scores = await self._vectors.search(self._tenant, space, query, wanted)
             found = await self._passing(rows.tolist(), scores.tolist(), where)
             if len(found) >= n or len(rows) < wanted or wanted == MOST_ANSWERS:
                 return found[:n]

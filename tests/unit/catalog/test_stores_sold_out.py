@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from ray_app.catalog import sold_out, store
 from ray_app.catalog.changes import Change
+from ray_app.catalog.rows import Epoch
 from ray_app.catalog.shelf import Shelf
-from ray_app.catalog.shelves import Shelves
+from ray_app.catalog.shelves import Shelves, _placed
 from ray_app.catalog.sold_out import SoldOut, Statement
 from ray_app.catalog.store import Store, Stores
 from ray_app.clock import FixedClock
@@ -128,3 +130,10 @@ async def test_of_many_statements_the_latest_of_each_item_stands(documents: Memo
     stands = {c.item_id: c.sold_out for c in await sold_out.among(documents, TENANT, ["a", "b", "c"])}
     assert stands == {"a": False, "b": False}
     assert await redis.xlen("p:changes:t") == 2
+
+
+def test_a_shelf_in_other_rows_hears_of_it_too() -> None:
+    epoch = Epoch("1", np.array([-1, 0], np.int32))
+    shelf = Shelf(1, epoch)
+    shelf.apply(_placed([out("a", 5), change(1, item("a")), change(0, item("gone"))], epoch))
+    assert available(shelf) == [False]

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ray_app.errors import InvalidField
 from ray_app.neural.event import DATA, parse, task_id
-from tests.unit.make import NOW
+from ray_app.neural.orders import behaviors
+from ray_app.neural.search import words
+from tests.unit.make import NOW, TENANT
 from tests.unit.neural.conftest import event
 
 OF_TYPE: dict[str, tuple[str, dict[str, Any]]] = {
@@ -86,3 +91,32 @@ def test_the_same_event_is_the_same_task_of_a_tenant() -> None:
     assert one.submission("a") == event("order.created", {"order_id": "o"}).submission("a")
     assert one.submission("a").id == task_id("a", "e1") != task_id("b", "e1")
     assert one.submission("a").queue == "high_priority"
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+KEYS = ["order_id", "customer_id", "lines", "dish_id", "quantity", "price", "sold_out", "paid_at", "name", "available"]
+LIKELY = {
+    "order_id": st.text("ab1", min_size=1) | st.integers(), "dish_id": st.just("soup"), "quantity": st.integers(0, 9),
+    "lines": st.lists(st.fixed_dictionaries({"dish_id": st.sampled_from(["a", 5])}, optional={"price": JSON})),
+}  # fmt: skip
+DATA_OF = st.fixed_dictionaries({}, optional={k: LIKELY.get(k, JSON) for k in KEYS}) | JSON
+
+
+@given(st.sampled_from([*DATA, "other"]), DATA_OF, st.just("e") | JSON, st.none() | JSON)
+def test_what_anybody_may_send_is_an_event_or_names_a_field(type: str, data: Any, id: Any, at: Any) -> None:
+    named = ""
+    try:
+        found = parse({"event_id": id, "event_type": type, "store_id": "s", "data": data, "occurred_at": at}, NOW)
+    except InvalidField as e:
+        named = e.field.split(".")[0]
+    if named:
+        assert named in {"event_id", "data", "occurred_at"}
+        return
+    assert parse(orjson.loads(found.entry().body), NOW) == found
+    assert isinstance(words(found.data), str)
+    if type.startswith(("order", "payment")):  # what was taken can be worked on
+        assert all(b.item_id in ("a", "5") for b in behaviors(TENANT, found, "o", [found]))
