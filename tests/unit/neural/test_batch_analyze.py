@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
+from collections import defaultdict
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -11,7 +16,7 @@ from pydantic import ValidationError
 from ray_app.catalog.store import Store
 from ray_app.errors import InvalidField
 from ray_app.neural import batch
-from ray_app.neural.analyze import HOUR_MS, Sum, anomalies
+from ray_app.neural.analyze import HOUR_MS, Sales, Sum, anomalies
 from ray_app.neural.batch import CHUNK
 from ray_app.neural.process import process
 from ray_app.neural.tasks import (
@@ -155,3 +160,22 @@ def test_too_few_weeks_are_no_rule_and_an_hour_is_that_of_the_store() -> None:
 
 def test_a_store_knows_its_zone() -> None:
     assert Store("s", "t", timezone="Europe/Berlin").zone == ZoneInfo("Europe/Berlin")
+
+
+@pytest.mark.long
+def test_the_hour_of_the_largest_real_order_is_the_furthest() -> None:
+    """The shipped orders: one of 80,995 pieces for 168,469.60 in the morning of 2011-12-09."""
+    sales, sums = Sales(), defaultdict[tuple[str, str], list[dict[str, str]]](list)
+    with gzip.open(Path(__file__).parents[3] / "examples" / "retail" / "orders.csv.gz", "rt") as file:
+        for row in csv.DictReader(file):
+            sums[row["InvoiceNo"], row["InvoiceDate"]].append(row)
+    for (_, date), rows in sums.items():
+        at = int(datetime.fromisoformat(date).replace(tzinfo=UTC).timestamp() * 1000)
+        lines = [
+            {"dish_id": r["StockCode"], "quantity": int(r["Quantity"]), "price": float(r["UnitPrice"])} for r in rows
+        ]
+        sales.add({"at": at, "lines": lines, "cancelled": False, "total": None})
+    first, *others = anomalies(sales.by_hour, ZoneInfo("UTC"))
+    assert datetime.fromtimestamp(first.hour / 1000, UTC).isoformat() == "2011-12-09T09:00:00+00:00"
+    assert first.amount > 168_469.60
+    assert len(others) < 0.1 * len(sales.by_hour)
