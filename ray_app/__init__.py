@@ -15,6 +15,7 @@ recommend/   the answer: recall, rank, rerank, fallback
 analytics/   what it added up to: realtime counts, training examples
 flows/       one file a flow: items, behaviors, slates, hot, metrics, profile, neural
 training/    change our mind: datasets, fits, evaluation, gates, lists made beforehand
+content/     where items come from: sources, fetching, extraction, copies
 neural/      what shops report: events of stores, and what each does
 operations/  keep it well: import of files, the first load, lemo check, what operators do
 serving/     the doors: use cases, HTTP, gRPC

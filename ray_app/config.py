@@ -105,6 +105,27 @@ class Tasks(Section):
         return self
 
 
+class Content(Section):
+    """Fetching of sources. `allow_hosts`: names whose addresses and ports are not judged. `pages`: that one collection
+    of a source fetches. `near`: from which share of common parts on two texts are copies."""
+
+    allow_hosts: tuple[str, ...] = ()
+    user_agent: str = Field("LemoBot/1.0", pattern=r"^[\x20-\x7e]{1,200}$")
+    timeout_s: float = Field(20.0, gt=0, le=200)
+    max_bytes: int = Field(5 * 1024 * 1024, ge=1024)
+    max_redirects: int = Field(5, ge=0, le=20)
+    delay_s: float = Field(1.0, ge=0, le=60)
+    robots_keep_s: int = Field(86400, ge=1)
+    pages: int = Field(100, ge=1, le=10_000)
+    near: float = Field(0.8, ge=0.5, le=1)
+    keep_s: int = Field(180 * 86400, ge=3600)
+
+    @field_validator("allow_hosts")
+    @classmethod
+    def _lower(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(h.lower().rstrip(".") for h in hosts if h)
+
+
 class Features(Section):
     """Hot score: integer sums per bucket, faded and added up when read. Profile: recent and seen items."""
 
@@ -154,6 +175,7 @@ class Settings(Section):
     events: Events = Events()
     streams: Streams = Streams()
     tasks: Tasks = Tasks()
+    content: Content = Content()
     features: Features = Features()
     metrics: Metrics = Metrics()
     serving: Serving = Serving()

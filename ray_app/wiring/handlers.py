@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from ray_app.content.tasks import HANDLERS as CONTENT
 from ray_app.neural.tasks import HANDLERS as NEURAL
 from ray_app.tasks.work import Handler
 
-HANDLERS: tuple[Handler, ...] = (*NEURAL,)
+HANDLERS: tuple[Handler, ...] = (*CONTENT, *NEURAL)
