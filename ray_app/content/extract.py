@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 from datetime import UTC, datetime
+from html import unescape
 from typing import Any
 from urllib.parse import urljoin
 
@@ -52,16 +53,17 @@ def _page(html: str, url: str) -> Found:
     if found is None:
         return Found()
     told = _told(html, url)
-    text = (found.text or "").strip()[:MOST_TEXT] or (found.description or "").strip()
+    title = (found.title or "").strip()[:MOST_TITLE]
+    text = (found.text or "").strip().removeprefix(title).strip() or (found.description or "").strip()
     image = [urljoin(url, found.image)] if found.image else []
     return Found(
-        title=(found.title or "").strip()[:MOST_TITLE],
-        text=text,
+        title=title,
+        text=text[:MOST_TEXT],
         published_at=told.published_at or time_of(found.date or ""),
         author=(found.author or "").strip()[:200],
-        tags=words([*(found.tags or ()), *(found.categories or ())]),
+        tags=words([t for tags in (*(found.tags or ()), *(found.categories or ())) for t in tags.split(",")]),
         media=tuple(dict.fromkeys([*image, *told.media]))[:20],
-        language=language(f"{found.title or ''} {text}"),
+        language=language(f"{title} {text}"),
         canonical=told.canonical,
     )
 
@@ -118,7 +120,7 @@ def plain(html: str) -> str:
     from lxml import html as markup
 
     if "<" not in html:
-        return " ".join(html.split())
+        return " ".join(unescape(html).split())
     try:
         tree = markup.fromstring(f"<div>{html}</div>")
     except (etree.ParserError, ValueError):

@@ -59,7 +59,7 @@ def _feed(source: Source, page: Page, body: bytes) -> Listing:
 
     headers = {"content-type": f"{page.type}; charset={page.charset}" if page.charset else page.type}
     parsed = feedparser.parse(io.BytesIO(body), response_headers={**headers, "content-location": page.url})
-    if not parsed.entries and (parsed.bozo or not parsed.version):
+    if not parsed.entries and (parsed.bozo or not parsed.get("version")):
         raise ValueError(f"no feed: {parsed.get('bozo_exception', 'unknown format')}")
     return Listing(tuple(_of_feed(e, page.url) for e in parsed.entries if e.get("link")))
 

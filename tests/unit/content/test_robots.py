@@ -1,0 +1,67 @@
+"""robots.txt: who may fetch what, kept for all processes, and what its absence means."""
+
+from __future__ import annotations
+
+import pytest
+
+from ray_app.content.failed import FetchFailed
+from ray_app.content.robots import may
+from tests.unit.content.conftest import Open
+from tests.web import Answer, Web, moved
+
+TEXT = """
+User-agent: other
+Disallow: /
+
+User-agent: LemoBot
+Disallow: /private
+Allow: /private/open
+Disallow: /*.pdf$
+Disallow: /*?session=
+Disallow: /caf%C3%A9
+Crawl-delay: 2
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [("/", True), ("/private", False), ("/private/x", False), ("/private/open/x", True), ("/a/b.pdf", False),
+     ("/a/b.pdf.html", True), ("/a?session=1", False), ("/a?page=1", True), ("/café", False), ("/caf%c3%a9", False)],
+)  # fmt: skip
+def test_the_longest_rule_that_fits_counts(path: str, allowed: bool) -> None:
+    assert may(TEXT, "LemoBot", f"http://news.test{path}") is allowed
+
+
+def test_another_agent_has_its_own_rules_or_none() -> None:
+    assert not may(TEXT, "other", "http://news.test/")
+    assert may(TEXT, "third", "http://news.test/private")
+    assert may("", "LemoBot", "http://news.test/private")
+    assert may("<html>not found</html>", "LemoBot", "http://news.test/private")
+    assert not may("User-agent: *\nDisallow: /", "LemoBot", "http://news.test/x")
+
+
+async def test_a_page_that_is_forbidden_is_never_asked_for(web: Web, open_fetcher: Open) -> None:
+    web.pages |= {
+        "/robots.txt": Answer(b"User-agent: *\nDisallow: /private", "text/plain"),
+        "/private": Answer(b"x"), "/open": Answer(b"x"), "/hop": moved("/private"),
+    }  # fmt: skip
+    for path in ("/private", "/hop"):
+        with pytest.raises(FetchFailed, match="forbids"):
+            await open_fetcher().get(web.url(path, "news.test"))
+    await open_fetcher().get(web.url("/open", "news.test"))
+    assert web.paths() == ["/hop", "/open"]
+    assert [p for p, _ in web.asked].count("/robots.txt") == 1  # kept for all
+
+
+@pytest.mark.parametrize(("status", "may_fetch"), [(404, True), (403, True), (500, False), (503, False)])
+async def test_a_robots_txt_that_is_not_there_forbids_nothing_and_one_that_is_away_all(
+    web: Web, open_fetcher: Open, status: int, may_fetch: bool
+) -> None:
+    web.pages |= {"/robots.txt": Answer(status=status), "/a": Answer(b"x")}
+    if may_fetch:
+        assert (await open_fetcher().get(web.url("/a", "news.test"))).body == b"x"
+        return
+    with pytest.raises(FetchFailed) as failed:
+        await open_fetcher().get(web.url("/a", "news.test"))
+    assert failed.value.again
+    assert web.paths() == []
