@@ -44,13 +44,18 @@ async def waiting(stores: Stores, tenant: str, part: int) -> list[str]:
 
 
 async def deduplicate(stores: Stores, tenant: str, since: int = 0) -> dict[str, int]:
-    """{exact, near}: how many of the documents fetched since then are copies. Looks anew at each, the oldest first, so
-    that what Redis has lost is there again; an item comes or goes where the answer is another."""
-    processor = Processor(stores, tenant)
+    """{exact, near}: how many of the documents fetched since then are copies. Looks anew at each, originals before
+    copies and the oldest first, so that what Redis has lost is there again; an item comes or goes where the answer is
+    another."""
+    processor, counts = Processor(stores, tenant), {"exact": 0, "near": 0}
     where = [Where("fetched_at", "gte", since)]
-    found = [(d.fetched_at, d.id) async for page in processor.kept.pages(where) for d in page if _is_placed(d)]
-    counts = {"exact": 0, "near": 0}
-    for _, id in sorted(found):
+    found = [
+        (d.status is Status.DUPLICATE, d.fetched_at, d.id)
+        async for page in processor.kept.pages(where)
+        for d in page
+        if _is_placed(d)
+    ]
+    for *_, id in sorted(found):
         document = (await processor.kept.get_many([id])).get(id)
         if document is None or not _is_placed(document):
             continue

@@ -146,8 +146,8 @@ async def rebuild_index(ask: Nothing, run: Run) -> dict[str, Any]:
     stores: Stores = run.stores
     log = await run.job("embed", ["--tenant", run.tenant])
     live = await stores.registry.live(run.tenant, EMBEDDER)
-    if live is None:
-        raise Fail(f"no index was made: {log[-500:]}")
+    if live is None or f"{EMBEDDER}: refused" in log:
+        raise Fail(f"no index was made, and the one before stays: {log[-500:]}")
     return {"documents": await indexed(stores, run.tenant), "index": str(live.about.get("space", live.id))}
 
 
@@ -233,20 +233,20 @@ def _tenant(run: Run) -> str:
     return run.tenant
 
 
-def _handler(
-    name: str, call: Any, asks: type[Ask], queue: str = "default", positional: tuple[str, ...] = ()
-) -> Handler:
+def _handler(call: Any, asks: type[Ask], queue: str = "default", positional: tuple[str, ...] = ()) -> Handler:
     verdicts = {NotFound: "fail", InvalidField: "fail"}
-    return Handler(name, call, asks, queue, (OLD + name,), positional, verdicts=verdicts)
+    return Handler(
+        call, asks, queue=queue, aliases=(OLD + call.__name__,), positional=positional, verdicts=verdicts
+    )  # fmt: skip
 
 
 HANDLERS: tuple[Handler, ...] = (
-    _handler("fetch_url", fetch_url, UrlAsk, positional=("url",)),
-    _handler("process_document", process_document, DocumentAsk, "processing", ("document_id",)),
-    _handler("collect_from_source", collect_from_source, SourceAsk, positional=("source_id",)),
-    _handler("collect_all_sources", collect_all_sources, Nothing),
-    _handler("batch_process", batch_process, BatchAsk, "bulk", ("document_ids",)),
-    _handler("deduplicate_documents", deduplicate_documents, SinceAsk, positional=("since",)),
-    _handler("rebuild_index", rebuild_index, Nothing),
-    _handler("sync_pipeline", sync_pipeline, SyncAsk, positional=("source_ids",)),
+    _handler(fetch_url, UrlAsk, positional=("url",)),
+    _handler(process_document, DocumentAsk, "processing", ("document_id",)),
+    _handler(collect_from_source, SourceAsk, positional=("source_id",)),
+    _handler(collect_all_sources, Nothing),
+    _handler(batch_process, BatchAsk, "bulk", ("document_ids",)),
+    _handler(deduplicate_documents, SinceAsk, positional=("since",)),
+    _handler(rebuild_index, Nothing),
+    _handler(sync_pipeline, SyncAsk, positional=("source_ids",)),
 )

@@ -67,4 +67,6 @@ def sitemap(urls: list[tuple[str, str]], index: bool = False) -> bytes:
     """(url, lastmod)."""
     outer, inner = ("sitemapindex", "sitemap") if index else ("urlset", "url")
     lines = "".join(f"<{inner}><loc>{u}</loc><lastmod>{m}</lastmod></{inner}>" for u, m in urls)
-    return f'<?xml version="1.0"?><{outer} xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">{lines}</{outer}>'.encode()
+    return (
+        f'<?xml version="1.0"?><{outer} xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">{lines}</{outer}>'.encode()
+    )

@@ -27,7 +27,7 @@ def test_the_article_is_found_among_menus_teasers_and_footers() -> None:
 
 
 def test_a_page_of_a_video_has_it_as_its_media() -> None:
-    head = '<meta property="og:video" content="https://media.test/v.mp4"><meta name="description" content="Boats race.">'
+    head = '<meta property="og:video" content="https://media.test/v.mp4"><meta name="description" content="Boats.">'
     found = extract(article("Boats", [], head).encode(), "", "text/html", URL)
     assert "https://media.test/v.mp4" in found.media
     assert found.title == "Boats"

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 PAGE = Answer(b"<p>hello</p>")
 
 
-async def why(fetcher: Fetcher, url: str, seen: Seen = Seen()) -> FetchFailed:
+async def why(fetcher: Fetcher, url: str) -> FetchFailed:
     with pytest.raises(FetchFailed) as failed:
-        await fetcher.get(url, seen)
+        await fetcher.get(url)
     return failed.value
 
 
@@ -163,7 +163,7 @@ async def test_dns_that_changes_its_answer_is_asked_once(web: Web, open_fetcher:
         return ["192.0.2.1"] if len(asked) == 1 else ["127.0.0.1"]
 
     web.pages["/a"] = Answer(b"secret")
-    failed = await why(open_fetcher(rebinding, timeout_s=0.5), f"http://rebind.test:8080/a")
+    failed = await why(open_fetcher(rebinding, timeout_s=0.5), "http://rebind.test:8080/a")
     assert "192.0.2.1" in failed.message  # documentation addresses are public for nobody
     assert asked == ["rebind.test"]
     assert web.asked == []
@@ -190,7 +190,9 @@ async def test_a_port_that_nobody_serves_pages_on_is_refused(open_fetcher: Open)
     assert "80, 443, 8080, 8443" in (await why(open_fetcher(public), "http://news.example:6379/")).message
 
 
-@pytest.mark.parametrize("url", ["", "news.test", "ftp://a/", "http://", "http://a:b@c/", "http://a:99999/", "http://a/\n"])
+@pytest.mark.parametrize(
+    "url", ["", "news.test", "ftp://a/", "http://", "http://a:b@c/", "http://a:99999/", "http://a/\n"]
+)
 def test_what_is_no_url_is_refused(url: str) -> None:
     with pytest.raises(FetchFailed, match="is no URL to fetch"):
         checked(url)

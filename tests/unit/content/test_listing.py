@@ -65,9 +65,15 @@ def test_what_is_no_list_is_refused_with_the_reason(kind: str, body: bytes) -> N
 
 
 def test_entities_that_grow_or_read_files_do_neither() -> None:
-    body = LAUGHS + b"<urlset><url><loc>http://news.test/&f;</loc></url><url><loc>http://news.test/&s;</loc></url></urlset>"
+    body = (
+        LAUGHS
+        + b"<urlset><url><loc>http://news.test/&f;</loc></url><url><loc>http://news.test/&s;</loc></url></urlset>"
+    )
     assert all(len(e.url) < 200 for e in listed("sitemap", body).entries)
-    feed = LAUGHS + b"<rss version='2.0'><channel><item><title>&f;</title><link>http://news.test/a</link></item></channel></rss>"
+    feed = (
+        LAUGHS
+        + b"<rss version='2.0'><channel><item><title>&f;</title><link>http://news.test/a</link></item></channel></rss>"
+    )
     try:
         found = listed("rss", feed).entries
     except FetchFailed:
@@ -114,9 +120,10 @@ def test_json() -> None:
 
 @pytest.mark.parametrize(
     ("fields", "named"),
-    [({"kind": "soap"}, "kind"), ({"url": "file:///etc/passwd"}, "url"), ({"url": 7}, "url"), ({"type": "item"}, "type"),
+    [({"kind": "soap"}, "kind"), ({"url": "file:///etc/x"}, "url"), ({"url": 7}, "url"), ({"type": "item"}, "type"),
      ({"every": -1}, "every"), ({"enabled": 1}, "enabled"), ({"colour": 1}, "colour"), ({"kind": "html"}, "selectors"),
-     ({"kind": "html", "selectors": {"links": "//["}}, "selectors.links"), ({"selectors": {"links": "//a"}}, "selectors"),
+     ({"kind": "html", "selectors": {"links": "//["}}, "selectors.links"),
+     ({"selectors": {"links": "//a"}}, "selectors"),
      ({"kind": "json"}, "selectors"), ({"kind": "json", "selectors": {"url": 1}}, "selectors")],
 )  # fmt: skip
 def test_a_source_with_a_wrong_field_is_refused(fields: dict[str, Any], named: str) -> None:
