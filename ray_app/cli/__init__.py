@@ -18,6 +18,7 @@ from ray_app.cli.doors import demo_key, over_grpc, over_http
 from ray_app.cli.jobs import jobs
 from ray_app.cli.models import models
 from ray_app.cli.progress import bar, bars
+from ray_app.cli.sources import sources
 from ray_app.cli.streams import dlq, streams
 from ray_app.cli.up import end_all, start_all
 from ray_app.cli.world import with_world
@@ -36,6 +37,7 @@ app.add_typer(streams, name="stream")
 app.add_typer(dlq, name="dlq")
 app.add_typer(models, name="model")
 app.add_typer(datasets, name="dataset")
+app.add_typer(sources, name="source")
 app.command()(check)
 EXAMPLE = launch.ROOT / "examples" / "retail" / "map.toml"
 Tenant = Annotated[str, typer.Option(help="whose data")]

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from ray_app.access.keys import Keys
+    from ray_app.catalog.plane import Space
     from ray_app.catalog.rule import Rules
     from ray_app.catalog.scenario import Scenarios
     from ray_app.catalog.shelves import Shelves
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class App:
-    """`check` names each part that is away and why; `close` ends tasks and connections."""
+    """`space_of`: a tenant's live space of text vectors. `check` names each part that is away and why; `close` ends
+    tasks and connections."""
 
     settings: Settings
     clock: Clock
@@ -47,5 +49,6 @@ class App:
     pool: Pool
     letters: Letters
     models: Models
+    space_of: Callable[[str], Space | None]
     check: Callable[[], Awaitable[dict[str, str]]]
     close: Callable[[], Awaitable[None]]

@@ -105,7 +105,8 @@ async def open_app(settings: Settings, clock: Clock | None = None, **stages: Cal
 
     return App(
         settings, w.clock, w.log, w.documents, w.vectors, w.redis, known.shelves, scenarios, rules, Recommender(parts),
-        known.keys, slates, traces, w.prefixes, pool(w), letters(w), models(w), partial(check, w), close,
+        known.keys, slates, traces, w.prefixes, pool(w), letters(w), models(w),
+        lambda tenant: known.live.of(tenant).space(), partial(check, w), close,
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from ray_app.catalog.rule import ACTIONS
 from ray_app.catalog.scenario import BEST
+from ray_app.content import source
 from ray_app.models.diversity import DIVERSIFIERS
 from ray_app.models.ranker import KINDS
 from ray_app.serving.use import Use
@@ -65,6 +66,11 @@ RULE = _object(
 SHOWN_SCENARIO = {**SCENARIO, "properties": {"id": TEXT, **SCENARIO["properties"]}}
 ASKED = RECOMMEND["properties"]
 EXPLAIN = _object(("item_id", "scenario"), item_id=ID, **{k: v for k, v in ASKED.items() if k != "debug"})
+SOURCE = _object(
+    ("kind", "url"), id=TEXT, kind={"enum": list(source.KINDS)}, url=TEXT, type={"enum": list(source.TYPES)},
+    every=WHOLE, category=TEXT, selectors={"type": "object", "additionalProperties": TEXT}, pages=FLAG, enabled=FLAG,
+)  # fmt: skip
+SHOWN_SOURCE = {**SOURCE, "properties": {**SOURCE["properties"], "state": {"type": "object"}}}
 CHOSEN = _object(("topic", "ids"), topic=TEXT, ids={**_list(ID), "minItems": 1, "maxItems": 1000})
 STORE = _object(store_id=TEXT, tenant_id=TEXT, title=TEXT, timezone=TEXT, attributes={"type": "object"})
 EVENT_FIELDS: dict[str, Any] = {
@@ -78,6 +84,7 @@ BODIES = {
     "move_model": _object(("tenant", "status"), tenant=ID, status={"enum": ["live", "shadow", "retired"]}),
     "put_scenario": SHOWN_SCENARIO,
     "put_rule": RULE,
+    "put_source": SHOWN_SOURCE,
     "recommend": RECOMMEND,
     "replay_letters": CHOSEN,
     "rollback_model": _object(("tenant",), tenant=ID, version=ID),
@@ -142,6 +149,9 @@ ANSWERS = {
     "send_events": _object(accepted=WHOLE, rejected=_list(REJECTED), tasks=_list(TEXT)),
     "search_events": _object(events=_list(KEPT)), "get_event": KEPT,
     "search_collection": _object(documents=_list(_object(id=TEXT, data={"type": "object"}, score=NUMBER))),
+    "list_sources": _object(sources=_list(SOURCE)), "get_source": SHOWN_SOURCE, "put_source": SOURCE,
+    "delete_source": _object(deleted=TEXT), "list_documents": _object(documents=_list(OPEN), next=TEXT),
+    "search_documents": _object(documents=_list(OPEN)), "get_document": OPEN,
 }  # fmt: skip
 
 

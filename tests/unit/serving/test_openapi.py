@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from ray_app.catalog import item, rule, rule_body, scenario_body, store, user
+from ray_app.content import source
 from ray_app.events import schema
 from ray_app.neural import event
 from ray_app.operations.pool import FlowState, Line
@@ -47,6 +48,7 @@ def test_the_described_fields_are_those_that_are_read() -> None:
     of_rules = {"id", "active", *rule_body.FIELDS, *(f for own in rule.OF.values() for f in own)}
     assert set(BODIES["put_rule"]["properties"]) == of_rules
     assert set(BODIES["put_scenario"]["properties"]) == {"id", *scenario_body.FIELDS}
+    assert set(BODIES["put_source"]["properties"]) == {"state", *source.FIELDS}
     assert set(BODIES["recommend"]["properties"]) == set(ask.FIELDS)
     assert set(BODIES["explain"]["properties"]) == {"item_id", *ask.FIELDS} - {"debug"}
     assert {"store_id", "tenant_id", *store.FIELDS} == set(BODIES["put_store"]["properties"])
