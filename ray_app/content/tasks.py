@@ -19,9 +19,10 @@ from ray_app.errors import InvalidField, NotFound
 from ray_app.events.schema import parse_time
 from ray_app.registry.watch import EMBEDDER
 from ray_app.tasks.task import State, Submission, Task
-from ray_app.tasks.work import Fail, Handler, RetryAsked, Run
+from ray_app.tasks.work import Fail, Handler, Limits, RetryAsked, Run
 
 OLD = "atlas.scheduler.celery_tasks."
+WHOLE = Limits(3540, 3600)  # where every document of a tenant may be looked at
 SKEW_MS = 1000  # between the clocks of the machines that submit, fetch and process
 
 
@@ -233,20 +234,22 @@ def _tenant(run: Run) -> str:
     return run.tenant
 
 
-def _handler(call: Any, asks: type[Ask], queue: str = "default", positional: tuple[str, ...] = ()) -> Handler:
-    verdicts = {NotFound: "fail", InvalidField: "fail"}
+def _handler(
+    call: Any, asks: type[Ask], queue: str = "default", *positional: str, limits: Limits | None = None
+) -> Handler:
     return Handler(
-        call, asks, queue=queue, aliases=(OLD + call.__name__,), positional=positional, verdicts=verdicts
+        call, asks, queue=queue, aliases=(OLD + call.__name__,), positional=positional, limits=limits,
+        verdicts={NotFound: "fail", InvalidField: "fail"},
     )  # fmt: skip
 
 
 HANDLERS: tuple[Handler, ...] = (
-    _handler(fetch_url, UrlAsk, positional=("url",)),
-    _handler(process_document, DocumentAsk, "processing", ("document_id",)),
-    _handler(collect_from_source, SourceAsk, positional=("source_id",)),
+    _handler(fetch_url, UrlAsk, "default", "url"),
+    _handler(process_document, DocumentAsk, "processing", "document_id"),
+    _handler(collect_from_source, SourceAsk, "default", "source_id"),
     _handler(collect_all_sources, Nothing),
-    _handler(batch_process, BatchAsk, "bulk", ("document_ids",)),
-    _handler(deduplicate_documents, SinceAsk, positional=("since",)),
+    _handler(batch_process, BatchAsk, "bulk", "document_ids"),
+    _handler(deduplicate_documents, SinceAsk, "default", "since", limits=WHOLE),
     _handler(rebuild_index, Nothing),
-    _handler(sync_pipeline, SyncAsk, positional=("source_ids",)),
+    _handler(sync_pipeline, SyncAsk, "default", "source_ids", limits=WHOLE),
 )

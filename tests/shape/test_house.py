@@ -80,7 +80,7 @@ def test_shells_never_import_the_wiring() -> None:
 
 
 def test_importing_the_wiring_loads_nothing_heavy() -> None:
-    heavy = ("torch", "faiss", "pandas", "ray", "scipy")
+    heavy = ("torch", "faiss", "pandas", "ray", "scipy", "trafilatura", "feedparser", "datasketch", "py3langid", "lxml")
     code = f"import sys, ray_app.wiring; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"

@@ -56,6 +56,7 @@ async def done(tasks: TasksWorld, shop: Shop, name: str) -> Task:
     return await tasks.queue.get(id)
 
 
+@pytest.mark.long
 async def test_what_a_site_publishes_is_recommended_and_found(new_shop: Shop, web: Web, tasks: TasksWorld) -> None:
     source = {"kind": "rss", "url": web.url("/feed"), "category": "town"}
     assert (await new_shop.http.put("/api/v1/sources/gazette", json=source)).json()["type"] == "news"
