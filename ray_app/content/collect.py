@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ray_app.content.document import Document, Kept, Status, document_id, normal_url
+from ray_app.content.document import Document, Kept, Status, document_id, folder_of, normal_url
 from ray_app.content.failed import FetchFailed
 from ray_app.content.fetch import Fetcher, Page, Seen
 from ray_app.content.listing import Entry, Listing, read
@@ -143,7 +143,7 @@ class Collector:
         """The page among the blobs, and what the document says of it."""
         if page is None:
             return {}
-        path = f"{self._tenant}/content/{document_id(entry.url)}/{now}"
+        path = f"{folder_of(self._tenant, document_id(entry.url))}/{now}"
         await asyncio.to_thread(self._stores.blobs.put, path, page.body)
         about = {"url": page.url, "content_type": page.type, "charset": page.charset, "raw": path}
         return {**about, "etag": page.seen.etag, "modified": page.seen.modified}

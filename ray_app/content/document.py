@@ -95,6 +95,11 @@ def document_id(url: str) -> str:
     return sha256(url.encode()).hexdigest()[:32]
 
 
+def folder_of(tenant: str, id: str) -> str:
+    """Where a document's fetched pages lie among the blobs."""
+    return f"{tenant}/content/{id}"
+
+
 class Kept:
     """One tenant's documents."""
 

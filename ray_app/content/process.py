@@ -33,6 +33,9 @@ class Processor:
         try:
             read = await self._read(document)
         except FetchFailed as e:
+            ended = await self.kept.get(id)  # another run of this task may have taken the page and ended meanwhile
+            if ended.status is not Status.FETCHED:
+                return ended
             return await self._end(document, Status.FAILED, error=e.message[:500])
         if not read.found.title and not read.found.text:
             return await self._end(read, Status.EMPTY)

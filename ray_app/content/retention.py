@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from ray_app.catalog.tenant import SYSTEM
 from ray_app.content.dedupe import Copies
-from ray_app.content.document import Kept
+from ray_app.content.document import Kept, folder_of
 from ray_app.content.stores import Stores
 from ray_app.content.sync import tenants
 from ray_app.events.schema import delete_entry
@@ -32,9 +34,8 @@ async def _clean(stores: Stores, tenant: str) -> dict[str, int]:
             entries = [delete_entry(tenant, i, now) for i in items]
             await stores.log.append(stores.settings.events.item_topic, entries)
         await copies.forget(page)
-        for d in page:
-            if d.raw:
-                stores.blobs.remove(d.raw)
+        for d in page:  # also a page that a newer one replaced while it was processed
+            await asyncio.to_thread(stores.blobs.remove, folder_of(tenant, d.id))
         await kept.delete([d.id for d in page])
         counts = {"documents": counts["documents"] + len(page), "items": counts["items"] + len(items)}
     return counts

@@ -81,7 +81,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     data = tmp_path_factory.mktemp("lemo")
     house = House(data, free_port(), free_port())
-    house.start({"RAY_TMPDIR": f"/tmp/lemo-ray-{os.getpid()}"})
+    here = {"LEMO_CONTENT_ALLOW_HOSTS": "127.0.0.1", "LEMO_CONTENT_DELAY_S": "0"}  # the tests' own web server
+    house.start({"RAY_TMPDIR": f"/tmp/lemo-ray-{os.getpid()}", **here})
     try:
         house.wait_ready(240)
         shop = Shop(house, data)
