@@ -14,6 +14,7 @@ from ray_app.content.failed import FetchFailed
 
 LEAST_LETTERS = 40  # of which a language can be told
 MOST_TEXT, MOST_TITLE, MOST_TAGS = 100_000, 1000, 50
+MOST_MARKS = 200_000  # tags of a page; they take some 20 s, and real pages have a tenth of them
 BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 _META = re.compile(rb"""<(?:meta[^>]{0,200}?charset|\?xml[^>]{0,200}?encoding)\s*=\s*["']?\s*([\w.:-]{1,40})""", re.I)
 MARKUP = ("text/html", "application/xhtml+xml", "text/plain", "application/xml", "text/xml", "")
@@ -39,9 +40,12 @@ def decoded(body: bytes, charset: str = "") -> str:
 
 
 def extract(body: bytes, charset: str, kind: str, url: str) -> Found:
-    """Of an HTML page or a plain text. Raises FetchFailed for another content type."""
+    """Of an HTML page or a plain text. Raises FetchFailed for another content type, and for a page of so many tags that
+    it would hold up all others."""
     if kind not in MARKUP:
         raise FetchFailed(f"{url} is {kind!r}; allowed: {', '.join(filter(None, MARKUP))}")
+    if body.count(b"<") > MOST_MARKS:
+        raise FetchFailed(f"{url} has more than {MOST_MARKS} tags")
     text = decoded(body, charset).replace("\x00", "")
     return Found(text=text.strip()[:MOST_TEXT], language=language(text)) if kind == "text/plain" else _page(text, url)
 
