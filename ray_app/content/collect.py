@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ray_app.content.document import Document, Kept, Status, document_id, folder_of, normal_url
+from ray_app.content.document import Document, Found, Kept, Status, document_id, folder_of, normal_url
 from ray_app.content.failed import FetchFailed
 from ray_app.content.fetch import Fetcher, Page, Seen
 from ray_app.content.listing import Entry, Listing, read
@@ -110,24 +110,29 @@ class Collector:
                 done.whole = False
                 break
             await tell(k, len(chosen))
-            await self._one(source, entry, known, done)
+            if not await self._one(source, entry, known, done):
+                break
         return done
 
-    async def _one(self, source: Source, entry: Entry, known: Document | None, done: Collected) -> None:
+    async def _one(self, source: Source, entry: Entry, known: Document | None, done: Collected) -> bool:
+        """False when the host wants to be left alone for now: the next collection goes on."""
         seen = Seen(known.etag, known.modified) if known and known.status is not Status.FAILED else Seen()
         try:
             page = await self._fetcher.get(entry.url, seen) if source.pages else None
         except FetchFailed as e:
             done.failed += 1
             done.whole &= not e.again
+            if e.after_s is not None:
+                return False
             if known is None or known.status is Status.FAILED:  # else what is known stays
                 about = _document(entry, source, known, self._stores.clock.now())
                 await self._kept.put(replace(about, status=Status.FAILED, error=e.message[:500], again=e.again))
-            return
+            return True
         kept = await self._keep(entry, page, source, known)
         done.fetched += page is not None
         done.new += known is None or known.status is Status.FAILED
         done.ids += [kept.id] if kept.status is Status.FETCHED else []
+        return True
 
     async def _keep(self, entry: Entry, page: Page | None, source: Source | None, known: Document | None) -> Document:
         """As fetched, or as before where nothing changed."""
@@ -158,7 +163,8 @@ def _is_wanted(entry: Entry, known: Document | None) -> bool:
 def _document(entry: Entry, source: Source | None, known: Document | None, now: int) -> Document:
     """As it waits to be processed; its item, its keys and the time of its first fetch stay."""
     about = Document(document_id(entry.url), entry.url, Status.FETCHED, now) if known is None else known
-    about = replace(about, status=Status.FETCHED, said=entry.said, updated_at=entry.updated_at, error="", again=False)
+    said, at = (about.said if entry.said == Found() else entry.said), entry.updated_at or about.updated_at
+    about = replace(about, status=Status.FETCHED, said=said, updated_at=at, error="", again=False)
     if source is None:
         return about
     return replace(about, type=source.type, source_id=source.id, category=source.category)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 PERMUTATIONS, BANDS, ROWS = 126, 21, 6  # two texts of which 80% is common meet in a band with 99.8%
 SHINGLE = 3  # words
+SOMEWHAT = 0.3  # as alike texts of one canonical URL must be: some sites name their front page as that of every page
 EXACT, NEAR = "exact", "near"
 PLACE = (Path(__file__).parent / "place.lua").read_text()
 _EAST = "぀-ヿ㐀-鿿"  # written without spaces: each character is a word
@@ -112,10 +113,11 @@ class Copies:
 
 def original(document: Document, earlier: dict[str, list[str]], known: dict[str, Document], near: float) -> Copy | None:
     """What `document` is a copy of, of the `known` ones among those that came `earlier`; None where it is none."""
-    exact = [i for k, ids in earlier.items() if k[0] in "hu" for i in ids]
-    for id in exact:
-        if id in known and id != document.id:
-            return Copy(_root(known[id]), EXACT)
+    for key, ids in earlier.items():
+        least = {"h": 0.0, "u": SOMEWHAT}.get(key[0], 2.0)
+        for id in ids:
+            if id in known and likeness(document.signature, known[id].signature) >= least:
+                return Copy(_root(known[id]), EXACT)
     alike = {i: likeness(document.signature, known[i].signature) for ids in earlier.values() for i in ids if i in known}
     best = max(alike, key=lambda i: alike[i], default="")
     return Copy(_root(known[best]), NEAR) if best and alike[best] >= near else None

@@ -96,6 +96,22 @@ async def test_a_page_that_is_gone_is_left_and_one_that_is_away_is_asked_again(
     assert (second.fetched, second.new, second.failed, second.whole) == (1, 1, 0, True)
 
 
+async def test_a_host_that_wants_to_be_left_alone_is(web: Web, desk: Desk, world: World) -> None:
+    made = feed(web, *"abc")
+    web.pages["/c"] = Answer(status=429, headers={"Retry-After": "600"})
+    found = await desk.collect(made)
+    assert (found.fetched, found.failed, found.whole) == (0, 1, False)
+    assert web.paths() == ["/feed", "/c"]
+    assert [d async for page in Kept(world.documents, world.clock, T).pages() for d in page] == []
+
+
+async def test_a_page_that_is_fetched_by_itself_keeps_what_its_source_said(web: Web, desk: Desk, world: World) -> None:
+    made = feed(web, "a")
+    await desk.collect(made)
+    _, again = await Collector(world, T, desk.fetcher).page(web.url("/a"), None)
+    assert (again.said.title, again.source_id) == ("a", "s")
+
+
 async def test_another_url_of_a_source_is_asked_without_the_old_ones_etag(web: Web, desk: Desk) -> None:
     made = feed(web, "a")
     await desk.collect(made)

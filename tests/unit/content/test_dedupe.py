@@ -66,7 +66,8 @@ async def test_the_first_of_equal_texts_and_of_equal_urls_is_the_original(redis:
     found = await copies_of(
         Copies(redis, "test", "t"),
         [document("a", text), document("b", text), document("c", " ".join(GARDEN), "http://same"),
-         document("d", "Something else, with many words of its own, stands at this URL today.", "http://same")],
+         document("d", " ".join(GARDEN[:2]), "http://same"),
+         document("e", "Something else, of a site that names one URL for all of its pages.", "http://same")],
     )  # fmt: skip
     assert found == {"b": ("a", EXACT), "d": ("c", EXACT)}
 
