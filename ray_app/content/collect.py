@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ray_app.content.document import Document, Found, Kept, Status, document_id, folder_of, normal_url
@@ -22,14 +22,13 @@ Tell = Callable[[int, int], Awaitable[None]]
 
 @dataclass
 class Collected:
-    """`fetched`: pages that came, `new`: documents that were not there before, `failed`: pages that did not come;
-    `ids`: documents to process. `whole`: nothing is left for the next time."""
+    """`fetched`: pages that came, `new`: documents that were not there before, `failed`: pages that did not come.
+    `whole`: nothing is left for the next time."""
 
     fetched: int = 0
     new: int = 0
     failed: int = 0
     whole: bool = True
-    ids: list[str] = field(default_factory=list)
 
 
 class Collector:
@@ -128,10 +127,9 @@ class Collector:
                 about = _document(entry, source, known, self._stores.clock.now())
                 await self._kept.put(replace(about, status=Status.FAILED, error=e.message[:500], again=e.again))
             return True
-        kept = await self._keep(entry, page, source, known)
+        await self._keep(entry, page, source, known)
         done.fetched += page is not None
         done.new += known is None or known.status is Status.FAILED
-        done.ids += [kept.id] if kept.status is Status.FETCHED else []
         return True
 
     async def _keep(self, entry: Entry, page: Page | None, source: Source | None, known: Document | None) -> Document:

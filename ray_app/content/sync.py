@@ -35,14 +35,19 @@ async def process_many(stores: Stores, tenant: str, ids: Iterable[str]) -> dict[
     return {"processed": done, "failed": failed}
 
 
-async def waiting(stores: Stores, tenant: str, part: int) -> list[str]:
-    """Ids of fetched documents of a part, 0 to PARTS - 1; what was published first comes first, as the original."""
-    digits = 16 // PARTS
-    first, last = f"{part * digits:x}", f"{part * digits + digits - 1:x}g"  # no id has a g
-    where = [Where("status", "eq", Status.FETCHED.value), Where("id", "gte", first), Where("id", "lte", last)]
+async def waiting(stores: Stores, tenant: str, *among: Where) -> list[str]:
+    """Ids of fetched documents; what was published first comes first, as the original."""
+    where = [Where("status", "eq", Status.FETCHED.value), *among]
     pages = Kept(stores.documents, stores.clock, tenant).pages(where)
     found = [(d.said.published_at or d.fetched_at, d.id) async for page in pages for d in page]
     return [id for _, id in sorted(found)]
+
+
+async def waiting_part(stores: Stores, tenant: str, part: int) -> list[str]:
+    """The same of one part, 0 to PARTS - 1."""
+    digits = 16 // PARTS
+    first, last = f"{part * digits:x}", f"{part * digits + digits - 1:x}g"  # no id has a g
+    return await waiting(stores, tenant, Where("id", "gte", first), Where("id", "lte", last))
 
 
 async def deduplicate(stores: Stores, tenant: str, since: int = 0) -> dict[str, int]:

@@ -14,10 +14,11 @@ from ray_app.content.fetch import Fetcher
 from ray_app.content.process import Processor
 from ray_app.content.source import Source, Sources
 from ray_app.content.stores import Stores
-from ray_app.content.sync import PARTS, deduplicate, indexed, process_many, tenants, waiting
+from ray_app.content.sync import PARTS, deduplicate, indexed, process_many, tenants, waiting, waiting_part
 from ray_app.errors import InvalidField, NotFound
 from ray_app.events.schema import parse_time
 from ray_app.registry.watch import EMBEDDER
+from ray_app.stores.base import Where
 from ray_app.tasks.task import State, Submission, Task
 from ray_app.tasks.work import Fail, Handler, Limits, RetryAsked, Run
 
@@ -100,7 +101,7 @@ async def process_document(ask: DocumentAsk, run: Run) -> dict[str, Any]:
 
 async def batch_process(ask: BatchAsk, run: Run) -> dict[str, Any]:
     """{processed, failed: [document_id]}."""
-    ids = ask.document_ids if ask.part is None else await waiting(run.stores, _tenant(run), ask.part)
+    ids = ask.document_ids if ask.part is None else await waiting_part(run.stores, _tenant(run), ask.part)
     return await process_many(run.stores, _tenant(run), ids)
 
 
@@ -119,7 +120,8 @@ async def collect_from_source(ask: SourceAsk, run: Run) -> dict[str, Any]:
             return {**told, "failed": 1, "reason": e.message}
         raise (RetryAsked(e.message, e.after_s) if e.again else Fail(e.message)) from e
     if ask.process:
-        await run.submit(*(Submission("process_document", {"document_id": i}) for i in done.ids))
+        ids = await waiting(stores, run.tenant, Where("source_id", "eq", source.id))  # also of a run that was killed
+        await run.submit(*(Submission("process_document", {"document_id": i}) for i in ids))
     return {"source_id": source.id, "fetched": done.fetched, "new": done.new, "failed": done.failed}
 
 
