@@ -28,7 +28,7 @@ async def _clean(stores: Stores, tenant: str) -> dict[str, int]:
     kept, copies = Kept(stores.documents, stores.clock, tenant), Copies(stores.redis, prefix, tenant)
     old = [Where("fetched_at", "lte", now - stores.settings.content.keep_s * 1000)]
     counts = {"documents": 0, "items": 0}
-    while page := await kept.page(old):
+    async for page in kept.pages(old):
         items = [d.item_id for d in page if d.item_id]
         if items:
             entries = [delete_entry(tenant, i, now) for i in items]
