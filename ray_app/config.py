@@ -126,6 +126,15 @@ class Content(Section):
         return tuple(h.lower().rstrip(".") for h in hosts if h)
 
 
+class Scheduler(Section):
+    """`workers_s`: it decides only while a worker was seen within so long; 0: always. `ledger_keep`: due times of each
+    schedule whose line is kept."""
+
+    lease_s: float = Field(10.0, ge=0.3, le=600)
+    workers_s: float = Field(30.0, ge=0)
+    ledger_keep: int = Field(500, ge=10, le=100_000)
+
+
 class Features(Section):
     """Hot score: integer sums per bucket, faded and added up when read. Profile: recent and seen items."""
 
@@ -176,6 +185,7 @@ class Settings(Section):
     streams: Streams = Streams()
     tasks: Tasks = Tasks()
     content: Content = Content()
+    scheduler: Scheduler = Scheduler()
     features: Features = Features()
     metrics: Metrics = Metrics()
     serving: Serving = Serving()

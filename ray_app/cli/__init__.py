@@ -19,6 +19,7 @@ from ray_app.cli.jobs import jobs
 from ray_app.cli.models import models
 from ray_app.cli.progress import bar, bars
 from ray_app.cli.sources import sources
+from ray_app.cli.schedules import schedules
 from ray_app.cli.streams import dlq, streams
 from ray_app.cli.up import end_all, start_all
 from ray_app.cli.world import with_world
@@ -38,6 +39,7 @@ app.add_typer(dlq, name="dlq")
 app.add_typer(models, name="model")
 app.add_typer(datasets, name="dataset")
 app.add_typer(sources, name="source")
+app.add_typer(schedules, name="schedule")
 app.command()(check)
 EXAMPLE = launch.ROOT / "examples" / "retail" / "map.toml"
 Tenant = Annotated[str, typer.Option(help="whose data")]

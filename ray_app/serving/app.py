@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from ray_app.stores.base import Documents, Vectors
     from ray_app.streams.control import Prefixes
     from ray_app.streams.letters import Letters
+    from ray_app.tasks.queue import Queue
+    from ray_app.tasks.schedules import Schedules
 
 
 @dataclass(frozen=True)
@@ -50,5 +52,7 @@ class App:
     letters: Letters
     models: Models
     space_of: Callable[[str], Space | None]
+    schedules: Schedules
+    queue: Queue
     check: Callable[[], Awaitable[dict[str, str]]]
     close: Callable[[], Awaitable[None]]

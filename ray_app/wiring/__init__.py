@@ -17,6 +17,7 @@ from ray_app import config, logs
 from ray_app.clock import Clock, SystemClock, new_id
 from ray_app.config import Settings
 from ray_app.errors import InvalidSettings, Unavailable
+from ray_app.wiring.schedules import scheduler, schedules_of
 from ray_app.wiring.stores import World, documents, event_log, vectors, world
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ async def open_app(settings: Settings, clock: Clock | None = None, **stages: Cal
     return App(
         settings, w.clock, w.log, w.documents, w.vectors, w.redis, known.shelves, scenarios, rules, Recommender(parts),
         known.keys, slates, traces, w.prefixes, pool(w), letters(w), models(w),
-        lambda tenant: known.live.of(tenant).space(), partial(check, w), close,
+        lambda tenant: known.live.of(tenant).space(), schedules_of(w), w.queue, partial(check, w), close,
     )  # fmt: skip
 
 
@@ -331,5 +332,5 @@ def ensure_actors(settings: Settings) -> list[Any]:
 
     return [
         cluster.detached(LocalStores, cluster.STORES, settings, max_concurrency=4),
-        cluster.detached(Scheduler, cluster.SCHEDULER),
+        cluster.detached(Scheduler, cluster.SCHEDULER, partial(scheduler, settings)),
     ]
