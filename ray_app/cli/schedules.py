@@ -71,7 +71,7 @@ def put(id: Id, fields: Fields) -> None:
     made = _parsed({"id": id, **_values(fields)})
 
     async def work(world: World, known: Schedules) -> None:
-        _print(shown(await known.put(check(made, world.queue.handlers))))
+        _print(shown(await known.put(check(made, world.queue.names))))
 
     _run(work)
 
@@ -172,7 +172,7 @@ def _of_file(world: World, file: Path) -> list[Schedule]:
         raw = tomllib.loads(text) if file.suffix == ".toml" else orjson.loads(text)
     except (OSError, ValueError) as e:
         raise InvalidSettings(f"{file} cannot be read: {e}", key=str(file)) from None
-    return [check(one, world.queue.handlers) for one in definitions(raw)]
+    return [check(one, world.queue.names) for one in definitions(raw)]
 
 
 async def _of_redbeat(world: World, url: str, prefix: str, zone: str) -> list[Schedule]:
@@ -181,7 +181,7 @@ async def _of_redbeat(world: World, url: str, prefix: str, zone: str) -> list[Sc
 
     old = connect(url)
     try:
-        found = await read(old, prefix, zone, world.queue.handlers)
+        found = await read(old, prefix, zone, world.queue.names)
     finally:
         await old.aclose()
     for one in found:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from ray_app.errors import InvalidField
-from ray_app.operations.schedules import check, handler_of
+from ray_app.errors import InvalidField, LemoError
+from ray_app.operations.schedules import check
+from ray_app.tasks.names import Names, merged
 from ray_app.tasks.schedule import Schedule, parse, zone_of
-from ray_app.tasks.work import Handler
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -34,7 +34,7 @@ class Found:
     why: str = ""
 
 
-async def read(redis: Redis, prefix: str, zone: str, handlers: Sequence[Handler]) -> list[Found]:
+async def read(redis: Redis, prefix: str, zone: str, names: Names) -> list[Found]:
     """Every entry below `prefix` (RedBeat's own: "redbeat:"), also static and disabled ones, by name. `zone`: the
     `timezone` of the Celery app, which RedBeat does not store."""
     found = []
@@ -44,36 +44,32 @@ async def read(redis: Redis, prefix: str, zone: str, handlers: Sequence[Handler]
         held: Any = await redis.hmget(key, ["definition", "meta"])
         definition, meta = held
         if definition:
-            found.append(_translate(key.decode().removeprefix(prefix), definition, meta, zone, handlers))
+            found.append(_translate(key.decode().removeprefix(prefix), definition, meta, zone, names))
     return sorted(found, key=lambda one: one.name)
 
 
 def _translate(
-    name: str, definition: bytes, meta: bytes | None, zone: str, handlers: Sequence[Handler]
+    name: str, definition: bytes, meta: bytes | None, zone: str, names: Names
 ) -> Found:  # fmt: skip
     try:
         body = orjson.loads(definition)
         asked = {
             "id": re.sub(r"[^A-Za-z0-9._:-]+", "-", str(body.get("name") or name)).lstrip("._:-"),
             "paused": not body.get("enabled", True), "note": f"from RedBeat entry {name}",
-            "handler": body.get("task"), "argument": _argument(body, handlers),
+            "handler": body.get("task"), "argument": _argument(body, names),
             **_times(body.get("schedule"), orjson.loads(meta) if meta else {}, zone),
         }  # fmt: skip
-        return Found(name, check(parse(asked), handlers))
-    except InvalidField as e:
+        return Found(name, check(parse(asked), names))
+    except LemoError as e:
         return Found(name, why=e.message)
     except (orjson.JSONDecodeError, AttributeError, TypeError, KeyError, ValueError) as e:
         return Found(name, why=f"it is no entry of RedBeat 2.4: {e}")
 
 
-def _argument(body: Mapping[str, Any], handlers: Sequence[Handler]) -> dict[str, Any]:
-    """Positions get the names that the handler gives them. Raises InvalidField where it has none."""
-    args, kwargs = list(body.get("args") or ()), dict(body.get("kwargs") or {})
-    handler = handler_of(str(body.get("task")), handlers)
-    names = handler.positional if handler else ()
-    if handler and len(args) > len(names):
-        raise InvalidField("args", args, f"at most {len(names)} by position; name them in kwargs")
-    return {**dict(zip(names, args, strict=False)), **kwargs}
+def _argument(body: Mapping[str, Any], names: Names) -> dict[str, Any]:
+    """Raises UnknownTask, and InvalidField for positions that the handler has no names for."""
+    handler = names.of(str(body.get("task")))
+    return merged(handler, list(body.get("args") or ()), dict(body.get("kwargs") or {}))
 
 
 def _times(schedule: Any, meta: Mapping[str, Any], zone: str) -> dict[str, Any]:

@@ -2,44 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 
-from pydantic import ValidationError
-
-from ray_app.errors import InvalidField, NotFound
+from ray_app.errors import InvalidField
 from ray_app.tasks.due import preview
+from ray_app.tasks.names import Names, checked
 from ray_app.tasks.policy import RAN, Entry, Standing
 from ray_app.tasks.queue import Queue
 from ray_app.tasks.schedule import Schedule, occurrence_id, parse, written, zone_of
 from ray_app.tasks.schedules import Schedules
-from ray_app.tasks.work import Handler
+from ray_app.tasks.task import Task
 
 STANDING = ("why", "next", "failures", "counts", "preview", "ledger")  # what is shown beside a definition
 NEXT = 5  # due times of a preview unless more are asked for
 
 
-def handler_of(name: str, handlers: Sequence[Handler]) -> Handler | None:
-    """By its name or an old one."""
-    for one in handlers:
-        if name == one.name or name in one.aliases:
-            return one
-    return next((h for h in handlers for a in h.aliases if a.endswith(".*") and name.startswith(a[:-1])), None)
-
-
-def check(schedule: Schedule, handlers: Sequence[Handler]) -> Schedule:
-    """Raises InvalidField for a handler that is not known, and for an argument that it would refuse."""
-    found = handler_of(schedule.handler, handlers)
-    if found is None:
-        raise InvalidField("handler", schedule.handler, ", ".join(h.name for h in handlers) or "none is known")
-    try:
-        found.asks.model_validate(dict(schedule.argument))
-    except ValidationError as e:
-        first = e.errors()[0]
-        name = ".".join(["argument", *(str(p) for p in first["loc"])])
-        raise InvalidField(name, first.get("input"), f"what {found.name} takes. {first['msg']}") from None
+def check(schedule: Schedule, names: Names) -> Schedule:
+    """Raises UnknownTask for a handler that is not there, InvalidField for an argument that it would refuse."""
+    checked(names.of(schedule.handler), schedule.argument)
     return schedule
 
 
@@ -54,19 +37,19 @@ def shown(s: Standing) -> dict[str, Any]:
 async def whole(schedules: Schedules, queue: Queue, id: str, lines: int, n: int = NEXT) -> dict[str, Any]:
     """Also its next n due times, and the newest lines of its ledger with the states of their tasks. Raises NotFound."""
     s = await schedules.get(id)
-    found = [await _line(queue, id, e) for e in await schedules.ledger(id, lines)]
+    entries = await schedules.ledger(id, lines)
+    tasks = await queue.get_many(occurrence_id(id, e.at) for e in entries if e.why in RAN)
+    found = [_line(id, e, tasks) for e in entries]
     return {**shown(s), "preview": upcoming(s.schedule, max(s.next - 1, 0), n), "ledger": found}
 
 
-async def _line(queue: Queue, id: str, e: Entry) -> dict[str, Any]:
+def _line(id: str, e: Entry, tasks: Mapping[str, Task]) -> dict[str, Any]:
+    """Without a state where the task is on its way, or its result has expired."""
     line: dict[str, Any] = {**asdict(e), "at": written(e.at), "decided_at": written(e.decided_at)}
-    if e.why in RAN:
-        line["task"] = occurrence_id(id, e.at)
-        try:
-            line["state"] = (await queue.get(line["task"])).state.value
-        except NotFound:  # on its way, or its result has expired
-            line["state"] = None
-    return line
+    if e.why not in RAN:
+        return line
+    task = occurrence_id(id, e.at)
+    return {**line, "task": task, "state": tasks[task].state.value if task in tasks else None}
 
 
 def upcoming(schedule: Schedule, at: int, n: int = NEXT) -> list[dict[str, Any]]:

@@ -42,7 +42,7 @@ async def put_schedule(app: App, tenant: str, raw: Ask) -> Answer:
     id = fields.pop("schedule")
     if fields.setdefault("id", id) != id:
         raise InvalidField("id", fields["id"], f"{id!r}, as in the path, or none")
-    return shown(await app.schedules.put(check(parse(fields), app.queue.handlers)))
+    return shown(await app.schedules.put(check(parse(fields), app.queue.names)))
 
 
 async def delete_schedule(app: App, tenant: str, raw: Ask) -> Answer:

@@ -22,15 +22,16 @@ from redis.exceptions import RedisError
 
 from ray_app.clock import Clock
 from ray_app.config import Scheduler as Settings
-from ray_app.errors import LemoError, NotFound, Unavailable
-from ray_app.tasks.policy import ON_TIME_MS, Entry, Why, decide
+from ray_app.errors import InvalidField, LemoError, NotFound, Unavailable
+from ray_app.tasks.policy import ON_TIME_MS, Entry, Standing, Why, decide
 from ray_app.tasks.queue import Queue
 from ray_app.tasks.schedules import HERE, Change, Fenced, Lease, Outgoing, Schedules
-from ray_app.tasks.task import State
+from ray_app.tasks.task import State, Submission
 
 logger = logging.getLogger(__name__)
 IDLE_S = 0.2  # how often it looks for changes and for work
 MOST = 50  # schedules of one turn: the first of many starts before the last is decided
+REPAIR_S = 60.0  # how often it looks for schedules that nothing would ever wake
 AGAIN_MS = 10_000  # what could not be handed over or decided is tried again after so long
 MOST_WAIT_S = 5.0
 AWAY = (Unavailable, RedisError, OSError)
@@ -51,7 +52,7 @@ class Scheduler:
         self._schedules, self._queue, self._settings, self._clock = schedules, queue, settings, clock
         self._owner, self._hook = owner, hook
         self._lease: Lease | None = None
-        self._sure_until = self._renew_at = 0.0
+        self._sure_until = self._renew_at = self._repair_at = 0.0
         self._kept: dict[str, int] = {}  # what kept us, and until when
         self._away = False
         self._offset: int | None = None
@@ -87,6 +88,7 @@ class Scheduler:
         if not await self._hold():
             return IDLE_S
         self._notice_jump()
+        await self._repair()
         await self._deliver()
         now, schedules = self._clock.now(), self._schedules
         if not await self._someone_works(now):
@@ -148,34 +150,44 @@ class Scheduler:
         newest: Any = await self._schedules.redis.zrange(self._schedules.workers, -1, -1, withscores=True)
         return bool(newest) and newest[0][1] > now - self._settings.workers_s * 1000
 
+    async def _repair(self) -> None:
+        """A Redis that evicts keys may take the list of due ones, and keep the schedules."""
+        if self._clock.monotonic() >= self._repair_at:
+            if put := await self._schedules.repair():
+                logger.error("schedules were not listed as due; they are again", extra={"schedules": put[:20]})
+            self._repair_at = self._clock.monotonic() + REPAIR_S
+
     async def _decide(self, ids: Sequence[str]) -> None:
         found = await self._schedules.find(ids)
         states = await self._states([id for s in found.values() for id in s.active])
         await self._hook("read")
-        now, changes = self._clock.now(), []
+        now = self._clock.now()
         for id in ids:
-            try:
-                made = decide(found[id], now, states, self._why_late)
-                changes.append(Change(made.standing, made.entries, made.starts, made.counts()))
-            except Exception:  # one that cannot be decided holds no other up
-                logger.exception("a schedule could not be decided; it is tried again", extra={"schedule": id})
-                await self._schedules.redis.zadd(self._schedules.due, {id: now + AGAIN_MS}, xx=True)
+            if id not in found:
+                logger.error("a schedule is gone: deleted just now, or evicted. Put it again", extra={"schedule": id})
+                await self._schedules.redis.zrem(self._schedules.due, id)
+        changes = [change for s in found.values() if (change := await self._decided(s, now, states))]
         answers = await self._schedules.apply(changes, self._ours())
         await self._hook("decided")
         if "fenced" in answers:
             raise self._refused()
 
+    async def _decided(self, s: Standing, now: int, states: Mapping[str, State | None]) -> Change | None:
+        """None for one that cannot be decided: it is tried again later, and holds no other up."""
+        try:
+            made = decide(s, now, states, self._why_late)
+            return Change(made.standing, made.entries, made.starts, made.counts())
+        except Exception:
+            logger.exception("a schedule could not be decided; it is tried again", extra={"schedule": s.schedule.id})
+            await self._schedules.redis.zadd(self._schedules.due, {s.schedule.id: now + AGAIN_MS}, xx=True)
+            return None
+
     async def _states(self, ids: Sequence[str]) -> dict[str, State | None]:
         """None: the queue does not know it, and it does not wait in the outbox."""
-        found = dict(zip(ids, await asyncio.gather(*(self._state(id) for id in ids)), strict=True))
+        known = await self._queue.get_many(ids) if ids else {}
+        found = {id: known[id].state if id in known else None for id in ids}
         unknown = [id for id, state in found.items() if state is None]
         return {**found, **dict.fromkeys(await self._schedules.waiting(unknown), State.PENDING)}
-
-    async def _state(self, id: str) -> State | None:
-        try:
-            return (await self._queue.get(id)).state
-        except NotFound:
-            return None
 
     async def _deliver(self) -> None:
         """Everything that waits. What the queue refuses is refused for good and written down; what fails otherwise is
@@ -202,21 +214,33 @@ class Scheduler:
 
     async def _submit(self, out: Mapping[str, Outgoing]) -> list[str]:
         """The ids that need not be sent again. All in one call; where that fails, one by one."""
+        gone = await self._gone(out)
+        asked = [_without(one.submission, gone) for one in out.values()]
         try:
-            return await self._queue.submit(*(one.submission for one in out.values()))
+            return await self._queue.submit(*asked)
         except AWAY:
             raise
         except Exception as e:
             logger.warning("the queue refused an occurrence; they go one by one", extra={"why": str(e)[:300]})
-        return [id for id, one in out.items() if await self._submit_one(id, one)]
+        return [a.id or "" for a, one in zip(asked, out.values(), strict=True) if await self._submit_one(a, one)]
 
-    async def _submit_one(self, id: str, one: Outgoing) -> bool:
+    async def _gone(self, out: Mapping[str, Outgoing]) -> set[str]:
+        """Those that somebody waits for, and that ended so long ago that the queue has forgotten them."""
+        behind = {id for one in out.values() for id in one.submission.after} - out.keys()
+        if not behind:
+            return set()
+        known = await self._queue.get_many(behind)
+        return behind - known.keys() - await self._schedules.waiting(sorted(behind))
+
+    async def _submit_one(self, asked: Submission, one: Outgoing) -> bool:
+        id = asked.id or ""
         try:
-            await self._queue.submit(one.submission)
+            await self._queue.submit(asked)
         except AWAY:
             raise
         except LemoError as e:
-            if e.status < 500:
+            waits = isinstance(e, InvalidField) and e.field == "after"  # for one that is in the outbox itself
+            if e.status < 500 and not waits:
                 return await self._write_refusal(id, one, e.message)
             return await self._later(id)
         except Exception:
@@ -254,3 +278,7 @@ class Scheduler:
     def _why_late(self, at: int) -> str:
         """What kept us at the instant `at` (ms)."""
         return next((why for why, until in self._kept.items() if at <= until), "the scheduler was busy")
+
+
+def _without(asked: Submission, gone: set[str]) -> Submission:
+    return replace(asked, after=tuple(id for id in asked.after if id not in gone)) if gone else asked

@@ -14,6 +14,7 @@ from ray_app.errors import LemoError, NotFound, Unavailable
 from ray_app.tasks.due import after
 from ray_app.tasks.policy import Entry, Standing, Start, Why
 from ray_app.tasks.schedule import Schedule
+from ray_app.tasks.script import workers_key
 from ray_app.tasks.task import Submission
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Schedules:
     def __init__(self, redis: Redis, prefix: str, clock: Clock, keep: int = 500) -> None:
         self.redis, self.clock, self._keep, self._root = redis, clock, keep, f"{prefix}:schedules"
         self.given = f"{self._root}:given"  # ids of the default schedules that were put once
-        self.workers = f"{prefix}:workers"  # when each was last seen (ms)
+        self.workers = workers_key(prefix)
         self.due, self.names, self.outbox = f"{self._root}:due", f"{self._root}:names", f"{self._root}:outbox"
         self.leader, self.lease, self.bodies = (f"{self._root}:{k}" for k in ("leader", "lease", "bodies"))
         self._write = redis.register_script((HERE / "schedule.lua").read_text())
@@ -128,6 +129,18 @@ class Schedules:
             pipe.zrem(self.due, id)
             pipe.zrem(self.names, id)
             await pipe.execute()
+
+    async def repair(self) -> list[str]:
+        """Lists those as due again that are not listed; returns their ids."""
+        put: list[str] = []
+        async for key in self.redis.scan_iter(f"{self._state('*')}", count=1000):
+            id = key.decode().removeprefix(self._state(""))
+            if await self.redis.zscore(self.due, id) is None and id in (found := await self.find([id])):
+                s = found[id]
+                await self.redis.zadd(self.due, {id: s.wake if s.next else "+inf"}, nx=True)
+                await self.redis.zadd(self.names, {id: 0})
+                put.append(id)
+        return put
 
     async def ledger(self, id: str, most: int = 50, since: int = 0, until: int | None = None) -> list[Entry]:
         """Lines of due instants from `since` to `until` (ms), the newest first."""

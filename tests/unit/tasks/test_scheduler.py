@@ -1,0 +1,302 @@
+"""The scheduler on a real Redis and the real queue; its clock is moved by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from ray_app.errors import InvalidField, NotFound
+from ray_app.tasks import operate
+from ray_app.tasks.policy import Why
+from ray_app.tasks.schedule import occurrence_id
+from ray_app.tasks.schedules import Fenced
+from ray_app.tasks.task import State
+from ray_app.wiring.schedules import DEFAULTS, put_defaults
+from tests.schedules_world import START, World, at, settled
+
+MINUTE = 60_000
+
+
+async def test_a_due_time_becomes_a_task_whose_id_says_which(world: World) -> None:
+    await world.put(argument={"n": 7}, tenant="shop")
+    await world.pass_to(world.scheduler(), "2026-11-28T00:02:10Z")
+    assert await world.told() == {"2026-11-28T00:01:00Z": "fired", "2026-11-28T00:02:00Z": "skipped_overlap"}
+    task = await world.queue.get("a@2026-11-28T00:01:00Z")
+    assert (task.name, task.tenant, task.argument, task.group) == ("works", "shop", {"n": 7}, "a")
+    await world.tasks.work_off()
+    assert (await world.queue.get(task.id)).result == {"n": 7}
+    await world.pass_to(world.scheduler(), "2026-11-28T00:03:00Z")
+    assert (await world.told())["2026-11-28T00:03:00Z"] == "fired"
+
+
+async def test_an_old_name_of_a_handler_does(world: World) -> None:
+    await world.put(handler="old.tasks.works")
+    await world.pass_to(world.scheduler(), "2026-11-28T00:01:00Z")
+    assert (await world.queue.get("a@2026-11-28T00:01:00Z")).name == "works"
+
+
+async def test_buffered_ones_wait_in_the_queue_and_run_in_their_order(world: World) -> None:
+    await world.put(overlap="buffer_all")
+    await world.pass_to(world.scheduler(), "2026-11-28T00:03:00Z")
+    assert list((await world.told()).values()) == ["fired", "buffered", "buffered"]
+    assert (await world.queue.counts())["open"] == 3
+    await world.tasks.work_off()
+    ended = [await world.queue.get(f"a@2026-11-28T00:0{k}:00Z") for k in (1, 2, 3)]
+    assert [t.state for t in ended] == [State.SUCCESS] * 3
+    assert [t.started_at for t in ended] == sorted(t.started_at for t in ended)
+
+
+async def test_the_newest_one_cancels_the_one_before(world: World) -> None:
+    await world.put(overlap="cancel")
+    await world.pass_to(world.scheduler(), "2026-11-28T00:02:00Z")
+    await world.tasks.work_off()
+    states = [(await world.queue.get(f"a@2026-11-28T00:0{k}:00Z")).state for k in (1, 2)]
+    assert states == [State.REVOKED, State.SUCCESS]
+
+
+async def test_a_buffered_one_does_not_wait_for_what_the_queue_has_forgotten(world: World) -> None:
+    await world.put(overlap="buffer_all")
+    scheduler = world.scheduler()
+    await world.pass_to(scheduler, "2026-11-28T00:01:00Z")
+    await operate.backfill(world.schedules, "a", START - 2 * MINUTE, START)
+    await world.redis.delete(f"{world.queue.prefix}:task:a@2026-11-28T00:01:00Z")
+    await settled(scheduler)
+    assert await world.started() == ["2026-11-27T23:58:00Z", "2026-11-27T23:59:00Z", "2026-11-28T00:00:00Z"]
+
+
+async def test_after_failures_in_a_row_it_pauses_until_it_is_resumed(world: World) -> None:
+    await world.put(handler="fails", pause_after=2)
+    scheduler = world.scheduler()
+    for minute in (1, 2, 3, 4):
+        await world.pass_to(scheduler, f"2026-11-28T00:0{minute}:00Z")
+        await world.tasks.work_off()
+    assert list((await world.told()).values()) == ["fired", "fired", "paused", "paused"]
+    assert (await world.schedules.get("a")).paused == "2 failures in a row"
+    await operate.resume(world.schedules, "a")
+    await world.pass_to(scheduler, "2026-11-28T00:05:00Z")
+    assert (await world.told())["2026-11-28T00:05:00Z"] == "fired"
+
+
+async def test_what_the_queue_refuses_is_written_down_and_counts_as_a_failure(world: World) -> None:
+    await world.put(handler="nobody", pause_after=2)
+    await world.put("b")
+    await world.pass_to(world.scheduler(), "2026-11-28T00:03:00Z")
+    assert list((await world.told()).values()) == ["refused", "refused", "paused"]
+    (first, *_) = await world.ledger()
+    assert "'nobody' is unknown. Known: fails, works" in first.note
+    assert await world.schedules.outgoing(world.clock.now()) == {}
+    assert await world.started("b")  # nothing held it up
+
+
+async def test_it_fires_only_while_a_worker_was_seen(world: World) -> None:
+    await world.put(coalesce="all", overlap="allow")
+    scheduler, key = world.scheduler(workers_s=30), world.schedules.workers
+    await world.pass_to(scheduler, "2026-11-28T00:02:00Z")
+    assert await world.told() == {}
+    await world.redis.zadd(key, {"w1": world.clock.now() - 40_000})
+    await settled(scheduler)
+    assert await world.told() == {}
+    await world.redis.zadd(key, {"w1": world.clock.now() - 20_000})
+    await settled(scheduler)
+    assert await world.told() == {"2026-11-28T00:01:00Z": "caught_up", "2026-11-28T00:02:00Z": "fired"}
+    assert (await world.ledger())[0].note == "no worker was there"
+
+
+async def test_the_ledger_says_what_made_it_late(world: World) -> None:
+    await world.put(coalesce="all", overlap="allow")
+    world.fixed.pass_s(90)
+    scheduler = world.scheduler()
+    await settled(scheduler)
+    (late,) = await world.ledger()
+    assert (late.why, late.late_ms, late.note) == (Why.CAUGHT_UP, 30_000, "no scheduler held the lease")
+    assert (await world.schedules.get("a")).counts == {"caught_up": 1, "late_ms": 30_000}
+    world.fixed.pass_s(60)
+    await settled(scheduler)
+    assert (await world.ledger())[1].note == "the scheduler was busy"
+
+
+async def test_a_second_scheduler_stands_by_and_a_fenced_one_writes_nothing(world: World) -> None:
+    """RedBeat checks no fencing token when it sends; #127: two owners at a time."""
+    await world.put(overlap="allow")
+    first, second = world.scheduler("one"), world.scheduler("two")
+    await settled(first)
+    assert await second.turn() > 0
+    assert (first.leads, second.leads) == (True, False)
+    await world.redis.delete(world.schedules.lease)  # it ran out, as after a pause; the first does not know yet
+    await settled(second)
+    world.fixed.pass_s(60)
+    with pytest.raises(Fenced, match="another scheduler leads"):
+        await first.turn()
+    assert await world.told() == {}
+    await settled(second)
+    assert await world.told() == {"2026-11-28T00:01:00Z": "fired"}
+    assert await first.turn() > 0
+    assert (first.leads, second.leads) == (False, True)
+
+
+async def test_one_whose_lease_ran_out_stops_by_itself(world: World) -> None:
+    """A tick of RedBeat that is longer than its lock sends all the same."""
+    await world.put(overlap="allow")
+
+    async def slow(step: str) -> None:
+        if step == "read":
+            world.fixed.pass_s(20)
+
+    scheduler = world.scheduler(hook=slow, lease_s=10)
+    await settled(scheduler)
+    world.fixed.pass_s(60)
+    with pytest.raises(Fenced, match="ran out"):
+        await scheduler.turn()
+    assert await world.told() == {}
+
+
+async def test_a_lost_lease_ends_nothing(world: World) -> None:
+    """RedBeat #230: LockNotOwnedError ends beat."""
+    await world.put(overlap="allow")
+    scheduler = world.scheduler()
+    await world.pass_to(scheduler, "2026-11-28T00:01:00Z")
+    await world.redis.delete(world.schedules.lease, world.schedules.leader)
+    world.fixed.pass_s(60)
+    with pytest.raises(Fenced):
+        await scheduler.turn()
+    await settled(scheduler)
+    assert list((await world.told()).values()) == ["fired", "fired"]
+
+
+async def test_evicted_lists_are_made_again(world: World) -> None:
+    """RedBeat #291: a Redis that evicts keys takes the list of due entries, and nothing fires any more."""
+    await world.put(overlap="allow")
+    await world.put("b", overlap="allow")
+    scheduler = world.scheduler()
+    await settled(scheduler)
+    await world.redis.delete(world.schedules.due, world.schedules.names)
+    await world.pass_to(scheduler, "2026-11-28T00:02:10Z")
+    assert len(await world.told("a")) == len(await world.told("b")) == 2
+    assert [s.schedule.id for s in await world.schedules.page()] == ["a", "b"]
+
+
+async def test_a_change_of_zone_or_times_keeps_history_and_counts(world: World) -> None:
+    """Celery beat: a change of timezone clears the file that holds them."""
+    await world.put(overlap="allow")
+    await world.pass_to(world.scheduler(), "2026-11-28T00:02:00Z")
+    await world.put(cron="30 * * * *", zone="Asia/Kathmandu", overlap="allow")
+    await world.pass_to(world.scheduler(), "2026-11-28T00:50:00Z")
+    times = ["00:01", "00:02", "00:45"]  # 30 minutes past the hour there
+    assert await world.told() == {f"2026-11-28T{t}:00Z": "fired" for t in times}
+
+
+async def test_another_note_moves_no_due_time(world: World) -> None:
+    await world.put(overlap="allow")
+    world.fixed.pass_s(90)
+    await world.put(overlap="allow", note="looked at")
+    await settled(world.scheduler())
+    assert await world.told() == {"2026-11-28T00:01:00Z": "caught_up"}
+
+
+async def test_a_paused_one_writes_down_what_does_not_run(world: World) -> None:
+    await world.put(paused=True)
+    scheduler = world.scheduler()
+    await world.pass_to(scheduler, "2026-11-28T00:02:00Z")
+    await world.put(note="still")
+    assert (await world.schedules.get("a")).paused == "by an operator"
+    assert list((await world.told()).values()) == ["paused", "paused"]
+    filled = await operate.backfill(world.schedules, "a", at("2026-11-28T00:02:00Z"), world.clock.now())
+    await settled(scheduler)
+    assert filled.ids == ("a@2026-11-28T00:02:00Z",)
+    assert list((await world.told()).values()) == ["paused", "backfill"]
+
+
+async def test_a_trigger_runs_at_once_and_is_no_due_time(world: World) -> None:
+    await world.put(paused=True)
+    ids = [await operate.trigger(world.schedules, "a") for _ in range(3)]
+    await settled(world.scheduler())
+    assert ids == [occurrence_id("a", START + k) for k in (1, 2, 3)]
+    assert list((await world.told()).values()) == ["triggered"] * 3
+    await world.tasks.work_off()
+    assert [(await world.queue.get(i)).state for i in ids] == [State.SUCCESS] * 3
+
+
+async def test_a_backfill_runs_what_did_not_run_and_nothing_twice(world: World) -> None:
+    await world.put(exclude=["2026-11-27"], cron="0 */6 * * *")
+    scheduler = world.scheduler()
+    await world.pass_to(scheduler, "2026-11-28T13:00:00Z", 3600)
+    await world.tasks.work_off()
+    span = (at("2026-11-26T12:00:00Z"), at("2026-11-28T13:00:00Z"))
+    filled = await operate.backfill(world.schedules, "a", *span)
+    assert filled.ran == 1  # 06:00; 12:00 was skipped while it went on
+    wanted = ["2026-11-26T12:00:00Z", "2026-11-26T18:00:00Z", "2026-11-28T00:00:00Z", "2026-11-28T12:00:00Z"]
+    assert [i.partition("@")[2] for i in filled.ids] == wanted
+    await settled(scheduler)
+    again = await operate.backfill(world.schedules, "a", *span, order="at_once")
+    assert (again.ids, again.ran) == ((), 5)
+    await world.tasks.work_off()
+    ended = [await world.queue.get(i) for i in filled.ids]
+    assert [t.started_at for t in ended] == sorted(t.started_at for t in ended)
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "order", "says"),
+    [
+        ("2026-11-28T00:00:00Z", "2026-11-27T00:00:00Z", "one_by_one", "to is"),
+        ("2026-11-28T00:00:00Z", "2026-11-29T00:00:00Z", "one_by_one", "now"),
+        ("2026-11-20T00:00:00Z", "2026-11-27T00:00:00Z", "one_by_one", "at most 1000"),
+        ("2026-11-27T23:00:00Z", "2026-11-28T00:00:00Z", "backwards", "at_once"),
+    ],
+)
+async def test_a_span_that_cannot_be_filled(world: World, since: str, until: str, order: str, says: str) -> None:
+    await world.put()
+    with pytest.raises(InvalidField, match=says):
+        await operate.backfill(world.schedules, "a", at(since), at(until), order)
+
+
+async def test_what_is_not_there(world: World) -> None:
+    await world.put("b")
+    for call in (world.schedules.get("a"), world.schedules.delete("a"), operate.trigger(world.schedules, "a")):
+        with pytest.raises(NotFound, match="Known: b"):
+            await call
+
+
+async def test_a_deleted_one_is_gone(world: World) -> None:
+    await world.put()
+    scheduler = world.scheduler()
+    await world.pass_to(scheduler, "2026-11-28T00:01:00Z")
+    await world.schedules.delete("a")
+    await world.pass_to(scheduler, "2026-11-28T00:03:00Z")
+    assert await world.started() == ["2026-11-28T00:01:00Z"]
+    assert await world.schedules.page() == []
+    left = [k async for k in world.redis.scan_iter("*schedules:*a") if k.endswith(b":a")]
+    assert left == []
+
+
+async def test_pages_are_in_the_order_of_ids(world: World) -> None:
+    for id in ("b", "d", "a", "c"):
+        await world.put(id)
+    assert [s.schedule.id for s in await world.schedules.page(2)] == ["a", "b"]
+    assert [s.schedule.id for s in await world.schedules.page(9, "b")] == ["c", "d"]
+
+
+async def test_the_ledger_is_bounded(world: World) -> None:
+    world.schedules._keep = 10
+    await world.put(every_s=1, cron=None, coalesce="all", overlap="allow", most=1000)
+    world.fixed.pass_s(100)
+    await settled(world.scheduler())
+    assert [e.at for e in await world.ledger()] == [START + k * 1000 for k in range(91, 101)]
+    assert (await world.schedules.get("a")).counts["caught_up"] + (await world.schedules.get("a")).counts[
+        "fired"
+    ] == 100
+
+
+async def test_the_default_schedules_are_put_once(world: World) -> None:
+    assert await put_defaults(world.schedules) == [d.id for d in DEFAULTS]
+    assert len(DEFAULTS) == 10
+    await world.schedules.delete("weekly_report")
+    await world.schedules.put(DEFAULTS[2].model_copy(update={"cron": "0 5 * * *"}))
+    assert await put_defaults(world.schedules) == []
+    found = {s.schedule.id: s.schedule for s in await world.schedules.page()}
+    assert found.keys() == {d.id for d in DEFAULTS} - {"weekly_report"}
+    assert found["train-model-daily"].cron == "0 5 * * *"
+
+
+async def test_one_that_an_operator_put_before_the_first_start_stays(world: World) -> None:
+    await world.put("daily_cleanup", cron="0 1 * * *")
+    assert "daily_cleanup" not in await put_defaults(world.schedules)
+    assert (await world.schedules.get("daily_cleanup")).schedule.cron == "0 1 * * *"
