@@ -71,7 +71,6 @@ class Scheduler:
                 rest, wait_s = await self.turn(), IDLE_S
             except AWAY as e:
                 logger.warning("the scheduler waits for its store", extra={"why": str(e)[:300]})
-                self._away = True
                 rest, wait_s = wait_s, min(MOST_WAIT_S, wait_s * 2)
             except Fenced as e:
                 logger.warning(e.message)
@@ -84,12 +83,23 @@ class Scheduler:
         await self.leave()
 
     async def turn(self) -> float:
-        """One pass; returns for how many seconds there is nothing to do. Raises Fenced when the lease was lost."""
+        """One pass; returns for how many seconds there is nothing to do. Raises Fenced when the lease was lost, and one
+        of AWAY while Redis is."""
+        try:
+            return await self._pass()
+        except AWAY:
+            self._away = True
+            raise
+
+    async def _pass(self) -> float:
         if not await self._hold():
             return IDLE_S
         self._notice_jump()
         await self._repair()
         await self._deliver()
+        if self._away:  # it answers again
+            self._keep("the state store was away")
+            self._away = False
         now, schedules = self._clock.now(), self._schedules
         if not await self._someone_works(now):
             self._keep("no worker was there")
@@ -123,12 +133,8 @@ class Scheduler:
         epoch = int(await self._lead(keys=keys, args=[self._owner, held.epoch if held else 0, int(lease_s * 1000)]))
         if not epoch:
             return False
-        if self._away:
-            self._keep("the state store was away")
-        elif held is None or epoch != held.epoch:
-            self._keep("no scheduler held the lease")
-        self._away = False
         if held is None or epoch != held.epoch:
+            self._keep("the state store was away" if self._away else "no scheduler held the lease")
             logger.info("this scheduler leads", extra={"epoch": epoch})
         self._lease, self._sure_until, self._renew_at = Lease(self._owner, epoch), begun + lease_s, begun + lease_s / 3
         return True

@@ -131,16 +131,17 @@ class Schedules:
             await pipe.execute()
 
     async def repair(self) -> list[str]:
-        """Lists those as due again that are not listed; returns their ids."""
-        put: list[str] = []
-        async for key in self.redis.scan_iter(f"{self._state('*')}", count=1000):
-            id = key.decode().removeprefix(self._state(""))
-            if await self.redis.zscore(self.due, id) is None and id in (found := await self.find([id])):
-                s = found[id]
-                await self.redis.zadd(self.due, {id: s.wake if s.next else "+inf"}, nx=True)
-                await self.redis.zadd(self.names, {id: 0})
-                put.append(id)
-        return put
+        """Each schedule stands in two lists, by due time and by id; one that is lost is made again of the other one.
+        Returns the ids that were missing."""
+        async with self.redis.pipeline(transaction=True) as pipe:
+            for key in (self.due, self.names):
+                pipe.zrange(key, 0, -1)
+            due, names = ({id.decode() for id in found} for found in await pipe.execute())
+        missing = await self.find(sorted(due ^ names))
+        for id, s in missing.items():
+            await self.redis.zadd(self.due, {id: s.wake if s.next else "+inf"}, nx=True)
+            await self.redis.zadd(self.names, {id: 0})
+        return list(missing)
 
     async def ledger(self, id: str, most: int = 50, since: int = 0, until: int | None = None) -> list[Entry]:
         """Lines of due instants from `since` to `until` (ms), the newest first."""

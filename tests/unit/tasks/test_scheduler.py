@@ -162,16 +162,34 @@ async def test_a_lost_lease_ends_nothing(world: World) -> None:
     assert list((await world.told()).values()) == ["fired", "fired"]
 
 
-async def test_evicted_lists_are_made_again(world: World) -> None:
+@pytest.mark.parametrize("which", ["due", "names"])
+async def test_an_evicted_list_is_made_again(world: World, which: str) -> None:
     """RedBeat #291: a Redis that evicts keys takes the list of due entries, and nothing fires any more."""
     await world.put(overlap="allow")
     await world.put("b", overlap="allow")
     scheduler = world.scheduler()
     await settled(scheduler)
-    await world.redis.delete(world.schedules.due, world.schedules.names)
+    await world.redis.delete(getattr(world.schedules, which))
     await world.pass_to(scheduler, "2026-11-28T00:02:10Z")
     assert len(await world.told("a")) == len(await world.told("b")) == 2
     assert [s.schedule.id for s in await world.schedules.page()] == ["a", "b"]
+
+
+async def test_an_evicted_schedule_holds_no_other_up(world: World) -> None:
+    await world.put(overlap="allow")
+    await world.put("b", overlap="allow")
+    await world.redis.delete(world.schedules._state("a"))
+    await world.pass_to(world.scheduler(), "2026-11-28T00:02:00Z")
+    assert len(await world.told("b")) == 2
+
+
+async def test_one_that_cannot_be_decided_holds_no_other_up(world: World) -> None:
+    await world.put(overlap="allow")
+    await world.put("b", overlap="allow")
+    await world.redis.hset(world.schedules._state("a"), "next", START * 1000)  # a year that Python has not
+    await world.redis.zadd(world.schedules.due, {"a": START})
+    await world.pass_to(world.scheduler(), "2026-11-28T00:02:00Z")
+    assert len(await world.told("b")) == 2
 
 
 async def test_a_change_of_zone_or_times_keeps_history_and_counts(world: World) -> None:
