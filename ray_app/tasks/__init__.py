@@ -5,5 +5,8 @@ queue script         the queue as producers see it; queue.lua: every change of a
 pools backlog scaling  queues with weights, and how many replicas they ask for
 slot running interrupt seat  a process that does one task at a time
 guard worker         what forks slots, renews their leases and ends them
+schedule due policy  when what runs, and what becomes of a due time: all of it pure
+schedules operate    schedules in Redis (schedule.lua): standing, ledger, outbox; what operators do with them
+scheduler scheduler_thread  the loop that holds the lease, decides and hands over (lead.lua, delivered.lua)
 deployments actors   [ray] Workers, Steward, Scheduler
 """

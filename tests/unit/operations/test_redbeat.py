@@ -145,7 +145,7 @@ async def test_what_cannot_be_taken_over_is_named_with_the_reason(
     assert all_of_them["two"].schedule
 
 
-async def test_what_is_no_entry_is_named_too(beat: Beat, redis: Redis) -> None:
+async def test_what_is_no_entry_is_named_too(redis: Redis) -> None:
     await redis.hset("redbeat:broken", "definition", "{no json")
     await redis.hset("redbeat:list", "definition", "[]")
     assert ["it is no entry" in one.why for one in (await found(redis)).values()] == [True, True]
