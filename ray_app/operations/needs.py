@@ -35,7 +35,7 @@ JOBS = {
     "blobs": "every job: trained versions lie there",
     "state": "every job but dataset: the catalogue's changes lie there",
 }
-SCHEDULER = {"state": "no schedule fires (this version has none yet)"}
+SCHEDULER = {"state": "no schedule fires; what was due is caught up by its rule when it is back"}
 
 
 def needs(flows: Sequence[str]) -> Mapping[str, Mapping[str, str]]:

@@ -27,8 +27,6 @@ TRIES = 20  # of a change that another one comes before
 class Fenced(LemoError):
     """Another scheduler has the lease: this one may write nothing more."""
 
-    status, code, reason = 409, "ABORTED", "SCHEDULER_FENCED"
-
 
 @dataclass(frozen=True, slots=True)
 class Lease:

@@ -9,13 +9,13 @@ from typing import Any
 
 import httpx
 import pytest
-from ray_app.tasks.scheduler import Scheduler
-from tests.schedules_world import HANDLERS, settled
 
 from ray_app.access.keys import Keys
 from ray_app.catalog.tenant import SYSTEM
 from ray_app.serving.http import build
 from ray_app.tasks.queue import Queue
+from ray_app.tasks.scheduler import Scheduler
+from tests.schedules_world import HANDLERS, settled
 from tests.story.shop import Shop
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

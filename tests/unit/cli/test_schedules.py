@@ -9,10 +9,10 @@ import orjson
 import pytest
 from celery.schedules import crontab
 from click.testing import Result
-from tests.schedules_world import HANDLERS
 from typer.testing import CliRunner
 
 from ray_app.cli import app
+from tests.schedules_world import HANDLERS
 from tests.unit.operations.test_redbeat import Beat
 
 Lemo = Callable[..., Result]

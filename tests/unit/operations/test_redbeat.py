@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from celery import Celery
 from celery.schedules import crontab, schedule
-from ray_app.operations.redbeat import Found, read
-from ray_app.tasks.due import preview
-from ray_app.tasks.schedule import Schedule, written
 from redbeat import RedBeatSchedulerEntry
 from redbeat.schedules import rrule
 from redis.asyncio import Redis
-from tests.schedules_world import HANDLERS, at
 
+from ray_app.operations.redbeat import Found, read
+from ray_app.tasks.due import preview
 from ray_app.tasks.names import Names
+from ray_app.tasks.schedule import Schedule, written
+from tests.schedules_world import HANDLERS, at
 
 NAMES = Names(HANDLERS)
 
