@@ -30,8 +30,9 @@ from ray_app.tasks.task import State, Submission
 
 logger = logging.getLogger(__name__)
 IDLE_S = 0.2  # how often it looks for changes and for work
-MOST = 50  # schedules of one turn: the first of many starts before the last is decided
+MOST = 100  # schedules of one turn: the first of many starts before the last is decided
 REPAIR_S = 60.0  # how often it looks for schedules that nothing would ever wake
+SENT = 200  # occurrences of one call to the queue
 AGAIN_MS = 10_000  # what could not be handed over or decided is tried again after so long
 MOST_WAIT_S = 5.0
 AWAY = (Unavailable, RedisError, OSError)
@@ -198,7 +199,7 @@ class Scheduler:
     async def _deliver(self) -> None:
         """Everything that waits. What the queue refuses is refused for good and written down; what fails otherwise is
         tried again later."""
-        while out := await self._schedules.outgoing(self._clock.now()):
+        while out := await self._schedules.outgoing(self._clock.now(), SENT):
             await self._hook("outgoing")
             lease = self._ours()
             for one in out.values():
@@ -210,6 +211,8 @@ class Scheduler:
             if await self._delivered(keys=keys, args=[lease.owner, lease.epoch, *taken]) == b"fenced":
                 raise self._refused()
             await self._hook("delivered")
+            if len(out) < SENT:
+                break
 
     async def _cancel(self, one: Outgoing) -> None:
         for id in one.cancel:
