@@ -74,6 +74,19 @@ def find_actor(name: str) -> Any:
         raise NotFound(f"actor {name!r} is not in this cluster. Is Lemo up? Start it: lemo up", name=name) from None
 
 
+def end_actor(name: str, timeout_s: float = 10.0) -> None:
+    """End the actor of this name, which may hand over what it holds by `leave`; returns when the name is free."""
+    deadline = time.monotonic() + timeout_s
+    with suppress(NotFound):
+        actor = find_actor(name)
+        with suppress(Exception):  # one that does not answer has nothing to hand over
+            ray.get(actor.leave.remote(), timeout=timeout_s / 2)
+        ray.kill(actor)
+        while time.monotonic() < deadline:
+            find_actor(name)
+            time.sleep(0.05)
+
+
 def settings(timeout_s: float = 30.0) -> Settings:
     """The settings of the running cluster, so that a job sees the same URLs and folder as the replicas."""
     connect()

@@ -301,6 +301,7 @@ def build(args: dict[str, Any]) -> Any:
     from ray_app.tasks.pools import pools
 
     settings = config.load(file=Path(args["config"]) if args.get("config") else None)
+    cluster.end_actor(cluster.SCHEDULER)  # one of an earlier deployment has its settings and its code
     cluster.wait_started(ensure_actors(settings))
     asyncio.run(check_tables(settings))
     apart = settings.serving.placement == "graph"

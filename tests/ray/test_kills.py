@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import httpx
-import psutil
 import pytest
 import redis
 
+from ray_app.clock import SystemClock
 from ray_app.stores.embedded import addresses
+from ray_app.stores.redis import connect
+from ray_app.tasks.schedule import Schedule
+from ray_app.tasks.schedules import Schedules
+from ray_app.wiring.schedules import DEFAULTS
 from tests.ray.conftest import Shop, until
 
 
@@ -82,7 +88,31 @@ def test_a_kill_changes_no_count(shop: Shop, words: str) -> None:
     until(lambda: hot_purchases(shop) == len(shop.sent), 60)
 
 
-def test_the_scheduler_comes_back(shop: Shop) -> None:
-    (old,) = shop.pids("ray::Scheduler")
-    old.kill()
-    until(lambda: [p for p in shop.pids("ray::Scheduler") if p.pid != old.pid and p.status() != psutil.STATUS_ZOMBIE])
+def test_the_scheduler_comes_back_and_no_due_time_is_lost(shop: Shop) -> None:
+    """Its task has no handler: each second is refused, and named in the ledger all the same."""
+
+    async def with_schedules(work: Callable[[Schedules], Awaitable[Any]]) -> Any:
+        redis = connect(addresses(shop.data).redis_url)
+        try:
+            return await work(Schedules(redis, "lemo", SystemClock()))
+        finally:
+            await redis.aclose()
+
+    def seconds() -> list[int]:
+        """The oldest first."""
+        entries = asyncio.run(with_schedules(lambda s: s.ledger("each-second", 1000)))
+        return [e.at // 1000 for e in entries][::-1]
+
+    each = Schedule(id="each-second", handler="nobody", every_s=1, coalesce="all", most=1000, overlap="allow")
+    asyncio.run(with_schedules(lambda s: s.put(each)))
+    try:
+        until(lambda: len(seconds()) > 2, 60)  # a worker was seen
+        (old,) = shop.pids("ray::Scheduler")
+        old.kill()
+        at = SystemClock().now() // 1000
+        until(lambda: seconds()[-1] > at + 2, 60)
+        named = seconds()
+        assert named == list(range(named[0], named[-1] + 1))
+        assert len(asyncio.run(with_schedules(lambda s: s.find([d.id for d in DEFAULTS])))) == len(DEFAULTS)
+    finally:
+        asyncio.run(with_schedules(lambda s: s.delete("each-second")))

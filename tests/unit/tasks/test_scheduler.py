@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from ray_app.errors import InvalidField, NotFound
@@ -318,3 +320,23 @@ async def test_one_that_an_operator_put_before_the_first_start_stays(world: Worl
     await world.put("daily_cleanup", cron="0 1 * * *")
     assert "daily_cleanup" not in await put_defaults(world.schedules)
     assert (await world.schedules.get("daily_cleanup")).schedule.cron == "0 1 * * *"
+
+
+async def test_an_operator_who_comes_between_is_heard(world: World) -> None:
+    """What was read before the pause is not written over it."""
+    await world.put(overlap="allow")
+
+    async def pauses(step: str) -> None:
+        if step == "read" and not (await world.schedules.get("a")).paused:
+            await operate.pause(world.schedules, "a")
+
+    await world.pass_to(world.scheduler(hook=pauses), "2026-11-28T00:02:00Z")
+    assert list((await world.told()).values()) == ["paused", "paused"]
+
+
+async def test_many_operators_at_once(world: World) -> None:
+    await world.put(overlap="allow")
+    ids = await asyncio.gather(*(operate.trigger(world.schedules, "a") for _ in range(8)))
+    await settled(world.scheduler())
+    assert len(set(ids)) == 8
+    assert [i.partition("@")[2] for i in sorted(ids)] == list(await world.told()) == await world.started()
