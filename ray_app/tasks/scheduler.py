@@ -101,10 +101,10 @@ class Scheduler:
         if self._away:  # it answers again
             self._keep("the state store was away")
             self._away = False
-        now, schedules = self._clock.now(), self._schedules
-        if not await self._someone_works(now):
+        if not await self._someone_works():
             self._keep("no worker was there")
             return IDLE_S
+        now, schedules = self._clock.now(), self._schedules
         found: Any = await schedules.redis.zrange(schedules.due, 0, MOST - 1, withscores=True)
         ready = [id.decode() for id, at in found if at <= now]
         if not ready:
@@ -151,11 +151,15 @@ class Scheduler:
         self._lease = None
         return Fenced("another scheduler leads by now; this one wrote nothing and stands by")
 
-    async def _someone_works(self, now: int) -> bool:
+    async def _someone_works(self) -> bool:
+        """By Redis' clock, which the workers use: ours may be wrong."""
         if not self._settings.workers_s:
             return True
-        newest: Any = await self._schedules.redis.zrange(self._schedules.workers, -1, -1, withscores=True)
-        return bool(newest) and newest[0][1] > now - self._settings.workers_s * 1000
+        async with self._schedules.redis.pipeline(transaction=False) as pipe:
+            pipe.time()
+            pipe.zrange(self._schedules.workers, -1, -1, withscores=True)
+            (seconds, _), newest = await pipe.execute()
+        return bool(newest) and newest[0][1] > (seconds - self._settings.workers_s) * 1000
 
     async def _repair(self) -> None:
         """A Redis that evicts keys may take the list of due ones, and keep the schedules."""

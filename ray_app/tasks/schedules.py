@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +65,6 @@ class Schedules:
         self.due, self.names, self.outbox = f"{self._root}:due", f"{self._root}:names", f"{self._root}:outbox"
         self.leader, self.lease, self.bodies = (f"{self._root}:{k}" for k in ("leader", "lease", "bodies"))
         self._write = redis.register_script((HERE / "schedule.lua").read_text())
-        self._parsed: dict[str, tuple[bytes, Schedule]] = {}
 
     def _state(self, id: str) -> str:
         return f"{self._root}:of:{id}"
@@ -78,17 +78,7 @@ class Schedules:
             for id in ids:
                 pipe.hgetall(self._state(id))
             found: list[dict[bytes, bytes]] = await pipe.execute()
-        return {id: self._standing(id, stored) for id, stored in zip(ids, found, strict=True) if stored}
-
-    def _standing(self, id: str, stored: Mapping[bytes, bytes]) -> Standing:
-        raw, held = stored[b"schedule"], self._parsed.get(id)
-        if held is None or held[0] != raw:
-            held = self._parsed[id] = (raw, Schedule.model_validate_json(raw))
-        counts = {k[2:].decode(): int(v) for k, v in stored.items() if k.startswith(b"n:")}
-        return Standing(
-            held[1], int(stored[b"version"]), int(stored[b"next"]), tuple(orjson.loads(stored[b"active"])),
-            int(stored[b"failures"]), stored[b"paused"].decode(), stored[b"caught"] == b"1", counts,
-        )  # fmt: skip
+        return {id: _standing(stored) for id, stored in zip(ids, found, strict=True) if stored}
 
     async def get(self, id: str) -> Standing:
         """Raises NotFound, naming some of those that exist."""
@@ -180,6 +170,20 @@ class Schedules:
         """Those of `ids` that are in the outbox."""
         found: Any = await self.redis.hmget(self.bodies, list(ids)) if ids else []
         return {id for id, raw in zip(ids, found, strict=True) if raw}
+
+
+@lru_cache(20_000)
+def _parsed(raw: bytes) -> Schedule:
+    return Schedule.model_validate_json(raw)
+
+
+def _standing(stored: Mapping[bytes, bytes]) -> Standing:
+    counts = {k[2:].decode(): int(v) for k, v in stored.items() if k.startswith(b"n:")}
+    return Standing(
+        _parsed(stored[b"schedule"]), int(stored[b"version"]), int(stored[b"next"]),
+        tuple(orjson.loads(stored[b"active"])), int(stored[b"failures"]), stored[b"paused"].decode(),
+        stored[b"caught"] == b"1", counts,
+    )  # fmt: skip
 
 
 def _paused(schedule: Schedule, s: Standing | None) -> str:
