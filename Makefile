@@ -68,3 +68,4 @@ bench: $(READY)
 	python -m bench.ann
 	python -m bench.serve
 	python -m bench.swap
+	python -m bench.schedules

@@ -5,7 +5,8 @@ The order of one turn; a crash between any two loses nothing and starts nothing 
 1. hold the lease, whose epoch every write carries;
 2. read what is due, and the states of its earlier tasks;
 3. one Lua call a schedule: next due time, lines of the ledger, outbox;
-4. hand the outbox to the queue, whose tasks have the occurrence's id: a second submission is the same task;
+4. hand the outbox to the queue, whose tasks have the occurrence's id: a second submission is the same task; then
+   cancel those that an occurrence takes the place of, for whose end it waits;
 5. let the outbox go.
 """
 
@@ -175,8 +176,8 @@ class Scheduler:
         now = self._clock.now()
         for id in ids:
             if id not in found:
-                logger.error("a schedule is gone: deleted just now, or evicted. Put it again", extra={"schedule": id})
-                await self._schedules.redis.zrem(self._schedules.due, id)
+                logger.error("a schedule is gone or cannot be read. Put it again", extra={"schedule": id})
+                await self._postpone(self._schedules.due, id)
         changes = [change for s in found.values() if (change := await self._decided(s, now, states))]
         answers = await self._schedules.apply(changes, self._ours())
         await self._hook("decided")
@@ -190,8 +191,13 @@ class Scheduler:
             return Change(made.standing, made.entries, made.starts, made.counts())
         except Exception:
             logger.exception("a schedule could not be decided; it is tried again", extra={"schedule": s.schedule.id})
-            await self._schedules.redis.zadd(self._schedules.due, {s.schedule.id: now + AGAIN_MS}, xx=True)
+            await self._postpone(self._schedules.due, s.schedule.id)
             return None
+
+    async def _postpone(self, key: str, id: str) -> None:
+        """What is in the list at all; one that was deleted meanwhile stays so."""
+        self._ours()
+        await self._schedules.redis.zadd(key, {id: self._clock.now() + AGAIN_MS}, xx=True)
 
     async def _states(self, ids: Sequence[str]) -> dict[str, State | None]:
         """None: the queue does not know it, and it does not wait in the outbox."""
@@ -206,11 +212,11 @@ class Scheduler:
         while out := await self._schedules.outgoing(self._clock.now(), SENT):
             await self._hook("outgoing")
             lease = self._ours()
-            for one in out.values():
-                await self._cancel(one)
-            await self._hook("cancelled")
             taken = await self._submit(out)
             await self._hook("submitted")
+            for id in taken:
+                await self._cancel(out[id])
+            await self._hook("cancelled")
             keys = (self._schedules.leader, self._schedules.outbox, self._schedules.bodies)
             if await self._delivered(keys=keys, args=[lease.owner, lease.epoch, *taken]) == b"fenced":
                 raise self._refused()
@@ -262,8 +268,7 @@ class Scheduler:
         return True
 
     async def _later(self, id: str) -> bool:
-        later = self._clock.now() + AGAIN_MS
-        await self._schedules.redis.zadd(self._schedules.outbox, {id: later}, xx=True)
+        await self._postpone(self._schedules.outbox, id)
         return False
 
     async def _write_refusal(self, id: str, one: Outgoing, why: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -21,6 +22,7 @@ from ray_app.tasks.task import Submission
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
+logger = logging.getLogger(__name__)
 HERE = Path(__file__).parent
 TRIES = 20  # of a change that another one comes before
 
@@ -73,12 +75,13 @@ class Schedules:
         return f"{self._root}:ledger:{id}"
 
     async def find(self, ids: Sequence[str]) -> dict[str, Standing]:
-        """Those that exist, by id; one round trip."""
+        """Those that exist and can be read, by id; one round trip."""
         async with self.redis.pipeline(transaction=False) as pipe:
             for id in ids:
                 pipe.hgetall(self._state(id))
             found: list[dict[bytes, bytes]] = await pipe.execute()
-        return {id: _standing(stored) for id, stored in zip(ids, found, strict=True) if stored}
+        read = ((id, _read(id, stored)) for id, stored in zip(ids, found, strict=True) if stored)
+        return {id: s for id, s in read if s}
 
     async def get(self, id: str) -> Standing:
         """Raises NotFound, naming some of those that exist."""
@@ -104,14 +107,16 @@ class Schedules:
             first = s.next if s and kept else next((d.at for d in after(schedule, self.clock.now())), 0)
             paused = (s.paused if s else "") if schedule.paused is None else _paused(schedule, s)
             stays = schedule.model_copy(update={"paused": None})
-            made = replace(s, schedule=stays, next=first) if s else Standing(stays, next=first)
+            version: Any = await self.redis.hget(self._state(schedule.id), "version") or 0  # of one that is unreadable
+            made = replace(s, schedule=stays, next=first) if s else Standing(stays, int(version), first)
             if await self.apply([Change(replace(made, paused=paused))]) == ["done"]:
                 return await self.get(schedule.id)
         raise Unavailable(f"schedule {schedule.id!r} changes again and again; it was not written. Try again")
 
     async def delete(self, id: str) -> None:
         """With its history; what was already decided still runs. Raises NotFound."""
-        await self.get(id)
+        if not await self.redis.exists(self._state(id)):
+            await self.get(id)  # which says what is there
         async with self.redis.pipeline(transaction=True) as pipe:
             pipe.delete(self._state(id), self._ledger(id))
             pipe.zrem(self.due, id)
@@ -175,6 +180,15 @@ class Schedules:
 @lru_cache(20_000)
 def _parsed(raw: bytes) -> Schedule:
     return Schedule.model_validate_json(raw)
+
+
+def _read(id: str, stored: Mapping[bytes, bytes]) -> Standing | None:
+    """None for one that another version has written: it holds no other up."""
+    try:
+        return _standing(stored)
+    except (KeyError, ValueError):
+        logger.exception("a schedule cannot be read", extra={"schedule": id})
+        return None
 
 
 def _standing(stored: Mapping[bytes, bytes]) -> Standing:

@@ -186,6 +186,20 @@ async def test_an_evicted_schedule_holds_no_other_up(world: World) -> None:
     assert len(await world.told("b")) == 2
 
 
+async def test_one_that_another_version_wrote_holds_no_other_up(world: World) -> None:
+    await world.put(overlap="allow")
+    await world.put("b", overlap="allow")
+    await world.redis.hset(world.schedules._state("a"), "schedule", '{"id": "a", "solar": "dawn"}')
+    await world.pass_to(world.scheduler(), "2026-11-28T00:02:00Z")
+    assert len(await world.told("b")) == 2
+    await world.put(overlap="allow")
+    await world.pass_to(world.scheduler(), "2026-11-28T00:03:00Z")
+    assert await world.told("a") == {"2026-11-28T00:03:00Z": "fired"}
+    await world.redis.hset(world.schedules._state("a"), "schedule", "")
+    await world.schedules.delete("a")
+    assert [s.schedule.id for s in await world.schedules.page()] == ["b"]
+
+
 async def test_one_that_cannot_be_decided_holds_no_other_up(world: World) -> None:
     await world.put(overlap="allow")
     await world.put("b", overlap="allow")
