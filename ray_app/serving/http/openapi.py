@@ -12,6 +12,8 @@ from ray_app.models.diversity import DIVERSIFIERS
 from ray_app.models.ranker import KINDS
 from ray_app.serving.use import Use
 from ray_app.serving.usecases import USES
+from ray_app.tasks.operate import ORDERS
+from ray_app.tasks.schedule import Schedule
 from ray_app.types import BEHAVIOR_TYPES
 
 PAGE = (Path(__file__).parent / "docs.html").read_text()
@@ -78,7 +80,14 @@ EVENT_FIELDS: dict[str, Any] = {
     "priority": {**WHOLE, "minimum": 0, "maximum": 10}, "occurred_at": AT,
 }  # fmt: skip
 EVENT = _object(("event_id", "event_type", "store_id"), **EVENT_FIELDS)
+SCHEDULE_FIELDS: dict[str, Any] = Schedule.model_json_schema()["properties"]
 BODIES = {
+    "put_schedule": _object(("handler",), **SCHEDULE_FIELDS),
+    "preview_schedule": _object(**{**SCHEDULE_FIELDS, "n": WHOLE, "from": AT}),
+    "pause_schedule": _object(note=TEXT),
+    "resume_schedule": _object(),
+    "trigger_schedule": _object(),
+    "backfill_schedule": _object(("from", "to"), **{"from": AT, "to": AT, "order": {"enum": list(ORDERS)}}),
     "drop_letters": CHOSEN,
     "explain": EXPLAIN,
     "move_model": _object(("tenant", "status"), tenant=ID, status={"enum": ["live", "shadow", "retired"]}),
@@ -132,6 +141,10 @@ PROFILE = _object(
     long_term={"type": ["object", "null"]},
 )  # fmt: skip
 KEPT = _object(**EVENT_FIELDS, effects={"type": ["array", "null"]}, score=NUMBER)
+SHOWN_SCHEDULE = _object(
+    **SCHEDULE_FIELDS, why=TEXT, next={"type": ["string", "null"]}, failures=WHOLE, counts={"type": "object"}
+)
+DUE = _list(_object(at=TEXT, local=TEXT, why=TEXT, jitter_ms=WHOLE))
 OPEN = {"type": "object"}  # docs/api.md says what is in it
 ANSWERS = {
     "get_trace": OPEN, "explain": OPEN,
@@ -145,6 +158,11 @@ ANSWERS = {
     "list_letters": _object(letters=_list(LETTER), waiting=WHOLE), "replay_letters": _object(sent=WHOLE),
     "drop_letters": _object(dropped=WHOLE), "list_models": _object(versions=_list(OPEN)),
     "compare_shadow": _object(shadows=_list(OPEN)), "show_model": OPEN, "move_model": OPEN, "rollback_model": OPEN,
+    "list_schedules": _object(schedules=_list(SHOWN_SCHEDULE), next=TEXT), "preview_schedule": _object(preview=DUE),
+    "get_schedule": _object(**{**SHOWN_SCHEDULE["properties"], "preview": DUE, "ledger": _list(OPEN)}),
+    **dict.fromkeys(("put_schedule", "pause_schedule", "resume_schedule"), SHOWN_SCHEDULE),
+    "delete_schedule": _object(deleted=WHOLE), "trigger_schedule": _object(task=TEXT),
+    "backfill_schedule": _object(tasks=_list(TEXT), ran=WHOLE),
     "put_store": STORE, "get_store": STORE, "list_stores": _object(stores=_list(STORE), next=TEXT),
     "send_events": _object(accepted=WHOLE, rejected=_list(REJECTED), tasks=_list(TEXT)),
     "search_events": _object(events=_list(KEPT)), "get_event": KEPT,

@@ -19,6 +19,7 @@ from ray_app.serving.http.openapi import ANSWERS, BODIES, openapi
 from ray_app.serving.use import Use
 from ray_app.serving.usecases import USES
 from ray_app.streams.letters import Letter
+from ray_app.tasks.schedule import Schedule
 
 BULK = {"upsert_items": ("items", item.FIELDS), "track_behaviors": ("behaviors", schema.FIELDS)}
 BULK |= {"upsert_users": ("users", user.FIELDS)}
@@ -52,6 +53,7 @@ def test_the_described_fields_are_those_that_are_read() -> None:
     assert set(BODIES["recommend"]["properties"]) == set(ask.FIELDS)
     assert set(BODIES["explain"]["properties"]) == {"item_id", *ask.FIELDS} - {"debug"}
     assert {"store_id", "tenant_id", *store.FIELDS} == set(BODIES["put_store"]["properties"])
+    assert set(BODIES["put_schedule"]["properties"]) == set(Schedule.model_fields)
     one, bulk = BODIES["send_events"]["oneOf"]
     assert set(one["properties"]) == set(event.FIELDS)
     assert bulk["properties"]["events"]["items"] == one
