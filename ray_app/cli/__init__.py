@@ -18,8 +18,8 @@ from ray_app.cli.doors import demo_key, over_grpc, over_http
 from ray_app.cli.jobs import jobs
 from ray_app.cli.models import models
 from ray_app.cli.progress import bar, bars
-from ray_app.cli.sources import sources
 from ray_app.cli.schedules import schedules
+from ray_app.cli.sources import sources
 from ray_app.cli.streams import dlq, streams
 from ray_app.cli.up import end_all, start_all
 from ray_app.cli.world import with_world
