@@ -1,4 +1,4 @@
-"""One attempt of a task whose handler asks for CPUs or GPUs. A slot submits it and follows it; it is not run by hand."""
+"""One attempt of a task whose handler asks for CPUs or GPUs. A slot submits and follows it; it is not run by hand."""
 
 from __future__ import annotations
 
