@@ -12,7 +12,7 @@ from ray_app.models.diversity import DIVERSIFIERS
 from ray_app.models.ranker import KINDS
 from ray_app.recommend import ask as asks
 from ray_app.recommend.channels import KNOWN
-from ray_app.serving import content, explains, figures, models, neural, operators, prepared, rules
+from ray_app.serving import content, explains, figures, models, neural, operators, prepared, reports, rules
 from ray_app.serving.app import App
 from ray_app.serving.bulk import append, sort, wait_readable
 from ray_app.serving.fields import parse_count, parse_flag
@@ -196,4 +196,5 @@ USES = (
         "Let letters go (operator's key)"),
     *neural.USES,
     *content.USES,
+    *reports.USES,
 )  # fmt: skip

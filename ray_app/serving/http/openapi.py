@@ -132,6 +132,7 @@ PROFILE = _object(
     long_term={"type": ["object", "null"]},
 )  # fmt: skip
 KEPT = _object(**EVENT_FIELDS, effects={"type": ["array", "null"]}, score=NUMBER)
+ALERT = _object(part=TEXT, state={"enum": ["failed", "recovered"]}, why=TEXT, at=WHOLE)
 OPEN = {"type": "object"}  # docs/api.md says what is in it
 ANSWERS = {
     "get_trace": OPEN, "explain": OPEN,
@@ -152,6 +153,8 @@ ANSWERS = {
     "list_sources": _object(sources=_list(SOURCE)), "get_source": SHOWN_SOURCE, "put_source": SOURCE,
     "delete_source": _object(deleted=TEXT), "list_documents": _object(documents=_list(OPEN), next=TEXT),
     "search_documents": _object(documents=_list(OPEN)), "get_document": OPEN,
+    "list_reports": _object(reports=_list(OPEN)), "get_report": OPEN, "read_status": OPEN,
+    "list_alerts": _object(alerts=_list(ALERT)),
 }  # fmt: skip
 
 
