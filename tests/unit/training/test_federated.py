@@ -280,6 +280,7 @@ async def test_it_is_refused_where_nobody_is_or_the_store_is_another_s(house: Ho
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)  # a minute on a quiet machine
 @pytest.mark.skipif(not FILE.exists(), reason="shared/data is not here")
 def test_on_real_orders_it_is_near_the_central_model_and_above_each_store_alone() -> None:
     """Countries as stores, the last four weeks judge. A store that is lost in round 3 costs little."""
