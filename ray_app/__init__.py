@@ -17,7 +17,7 @@ flows/       one file a flow: items, behaviors, slates, hot, metrics, profile, n
 training/    change our mind: datasets, fits, evaluation, gates, lists made beforehand
 content/     where items come from: sources, fetching, extraction, copies
 neural/      what shops report: events of stores, and what each does
-operations/  keep it well: import of files, the first load, lemo check, what operators do
+operations/  keep it well: import of files, the first load, lemo check, health, cleanup, reports
 serving/     the doors: use cases, HTTP, gRPC
 wiring/      the only place that chooses implementations
 launch       `lemo up`: start it all, and leave nothing behind

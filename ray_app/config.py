@@ -174,6 +174,19 @@ class Serving(Section):
         return self
 
 
+class Operations(Section):
+    """How long is kept what nothing ends by itself: artifacts that serve no more by number of each name, popular lists
+    that no job has made again, runs and alerts, dead letters. `most_lag` (events of a flow) and `oldest_task_s` (of a
+    queue): above them health_check alerts."""
+
+    keep_versions: int = Field(5, ge=1, le=1000)
+    list_keep_s: int = Field(7 * 86400, ge=3600)
+    history_keep_s: int = Field(90 * 86400, ge=3600)
+    letter_keep_s: int = Field(30 * 86400, ge=3600)
+    most_lag: int = Field(10_000, ge=1)
+    oldest_task_s: int = Field(3600, ge=1)
+
+
 class Logs(Section):
     level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
 
@@ -189,6 +202,7 @@ class Settings(Section):
     features: Features = Features()
     metrics: Metrics = Metrics()
     serving: Serving = Serving()
+    operations: Operations = Operations()
     logs: Logs = Logs()
 
     def embedded(self) -> list[str]:

@@ -11,6 +11,7 @@ import typer
 from ray_app import config, launch
 from ray_app.cli.world import with_world
 from ray_app.errors import NotFound
+from ray_app.tasks.running import ANSWER
 
 jobs = typer.Typer(no_args_is_help=True, help="Run jobs on the cluster.")
 Tenant = Annotated[str, typer.Option(help="whose data")]
@@ -21,7 +22,10 @@ OPTIONS_OF_THE_JOB = {"allow_extra_args": True, "ignore_unknown_options": True}
 def run(
     context: typer.Context,
     name: Annotated[
-        str, typer.Argument(help="embed, similarity, recall, train, evaluate, dataset, profiles, precompute, compact")
+        str,
+        typer.Argument(
+            help="embed, similarity, recall, train, evaluate, dataset, profiles, precompute, compact, federated"
+        ),
     ],
     tenant: Tenant = "demo",
 ) -> None:
@@ -48,8 +52,8 @@ def history(tenant: Tenant = "demo", most: Annotated[int, typer.Option(min=1, ma
 
 
 def follow_job(name: str, args: Sequence[str]) -> Iterator[str]:
-    """Submit jobs/NAME.py to the cluster of this data folder; the lines of its log while it runs. Raises NotFound,
-    naming the jobs that there are."""
+    """Submit jobs/NAME.py to the cluster of this data folder; the lines of its log while it runs, without those that
+    are for a task. Raises NotFound, naming the jobs that there are."""
     known = sorted(p.stem for p in (launch.ROOT / "jobs").glob("*.py"))
     if name not in known:
         raise NotFound(f"job {name!r} is unknown. Known: {', '.join(known)}")
@@ -58,4 +62,4 @@ def follow_job(name: str, args: Sequence[str]) -> Iterator[str]:
     client = cluster.job_client(config.load().data)
     submitted = cluster.submit_job(client, name, args)
     yield f"submission {submitted}; end it: lemo job stop {submitted}"
-    yield from cluster.follow_job(client, submitted)
+    yield from (line for line in cluster.follow_job(client, submitted) if not line.startswith(ANSWER))

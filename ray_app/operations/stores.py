@@ -11,7 +11,10 @@ if TYPE_CHECKING:
     from ray_app.config import Settings
     from ray_app.events.base import EventLog
     from ray_app.registry.registry import Registry
-    from ray_app.stores.base import Documents
+    from ray_app.stores.base import Documents, Vectors
+    from ray_app.stores.blobs import Blobs
+    from ray_app.stores.olap import Olap
+    from ray_app.tasks.queue import Queue
 
 
 class Target(Protocol):
@@ -34,3 +37,16 @@ class Stores(Target, Protocol):
     def redis(self) -> Redis: ...
     @property
     def registry(self) -> Registry: ...
+
+
+class House(Stores, Protocol):
+    """All that is kept well."""
+
+    @property
+    def vectors(self) -> Vectors: ...
+    @property
+    def olap(self) -> Olap: ...
+    @property
+    def blobs(self) -> Blobs: ...
+    @property
+    def queue(self) -> Queue: ...

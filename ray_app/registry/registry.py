@@ -124,6 +124,14 @@ class Registry:
             await self._point(tenant, version.name, left)
         return await self._retire(tenant, version.name, version.id) or version
 
+    async def forget(self, tenant: str, version: Version) -> None:
+        """Its files and its entry are gone. Raises InvalidField for one that is live or the shadow."""
+        if version.id in ((now := await self.pointer(tenant, version.name)).live, now.shadow):
+            raise InvalidField("version", version.id, "one that neither serves nor is the shadow: retire it first")
+        entry = Document(f"{version.name}/{version.id}", self._clock.now(), {}, deleted=True)
+        await asyncio.to_thread(self._blobs.remove, _folder(tenant, version.name, version.id))
+        await self._documents.upsert(tenant, VERSIONS, [entry])
+
     async def get(self, tenant: str, name: str, id: str) -> Version:
         """Raises NotFound."""
         found = await self._documents.get(tenant, VERSIONS, f"{name}/{id}")

@@ -12,7 +12,18 @@ from ray_app.models.diversity import DIVERSIFIERS
 from ray_app.models.ranker import KINDS
 from ray_app.recommend import ask as asks
 from ray_app.recommend.channels import KNOWN
-from ray_app.serving import content, explains, figures, models, neural, operators, prepared, rules, schedules
+from ray_app.serving import (
+    content,
+    explains,
+    figures,
+    models,
+    neural,
+    operators,
+    prepared,
+    reports,
+    rules,
+    schedules,
+)
 from ray_app.serving.app import App
 from ray_app.serving.bulk import append, sort, wait_readable
 from ray_app.serving.fields import parse_count, parse_flag
@@ -197,4 +208,5 @@ USES = (
     *neural.USES,
     *content.USES,
     *schedules.USES,
+    *reports.USES,
 )  # fmt: skip

@@ -47,11 +47,12 @@ async def embed(
         vectors, placed = await _write(stores, tenant, embedder, items[k : k + PAGE]), rows[k : k + PAGE]
         base[placed[placed >= 0]] = vectors[placed >= 0]
         tell(f"embedded {min(k + PAGE, len(items)):,} of {len(items):,}")
-    share = float(base.any(axis=1).sum()) / len(items)
+    written = float(base.any(axis=1).sum())
+    share = written / len(items)
     if share < LEAST_KNOWN:
         return Report(EMBEDDER, None, {"share_known": share}, f"less than {LEAST_KNOWN:.0%} of the items got a vector")
     arrays = {**(embedder.arrays() if isinstance(embedder, TextEmbedder) else {}), VECTORS: base}
-    metrics = {"share_known": share}
+    metrics = {"share_known": share, "items": float(len(items)), "vectors": written}
     done = {d.id: d.version for d in items}
     await _follow(stores, tenant, embedder, done, tell)
     before = await stores.registry.live(tenant, EMBEDDER)

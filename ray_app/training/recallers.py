@@ -60,6 +60,8 @@ async def learn(
     if run and live and live.about.get("run") == run.folder:
         await asyncio.to_thread(run.remove)
         return Report(name, live.id, live.metrics, "it was made of this input already")
+    shards = len(await asyncio.to_thread(similarity.parts_of, run, sharing)) if run else 1
+    metrics = {**metrics, "items": float(pinned.n), "shards": float(shards)}
     about = _about(variant, events, build, run.folder if run else "") | origin
     model = await asyncio.to_thread(_fitted, run, _Asked(name, variant, events, pinned), tell, sharing)
     report = Report(name, None, metrics, "no two items have a visitor in common")

@@ -8,8 +8,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import orjson
+
 from ray_app.cancel import cancel
 from ray_app.stores.base import Document
+from ray_app.tasks.running import ANSWER
 from ray_app.training.report import Report, Tell
 from ray_app.training.stores import Stores
 
@@ -45,7 +48,8 @@ async def recorded(
     stores: Stores, tenant: str, job: str, asked: Mapping[str, Any], work: Callable[[Tell], Awaitable[Report]]
 ) -> Report:
     """Do `work` and keep its history. SIGTERM, which is what stopping a Ray job sends, cancels it: at once where it
-    waits, at its next line where it computes. Earlier runs of the job that are still called running are lost."""
+    waits, at its next line where it computes. Earlier runs of the job that are still called running are lost. The
+    report is printed as JSON, in a line that begins with ANSWER."""
     now = stores.clock.now()
     await _lose(stores, tenant, job)
     run, ended, lines = Run(f"{job}-{now}", job, asked, now), False, list[str]()
@@ -77,7 +81,13 @@ async def recorded(
     finally:
         await cancel([following])
         await _write(stores, tenant, replace(run, lines=tuple(lines), ended_at=stores.clock.now()))
+    print(ANSWER + _told(job, report), flush=True)  # for the task that follows the job
     return report
+
+
+def _told(job: str, r: Report) -> str:
+    said = {"job": job, "name": r.name, "version": r.version, "status": r.status, "why": r.why}
+    return orjson.dumps({**said, "metrics": dict(r.metrics)}, option=orjson.OPT_SERIALIZE_NUMPY).decode()
 
 
 async def history(stores: Stores, tenant: str, most: int = 100) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from ray_app.models.product import Product, nearest, spans
 from ray_app.registry.watch import ITEM_CF, RECALLERS
 from ray_app.training import shards
 from ray_app.training.kinds import KINDS
-from ray_app.training.shards import Run, Spread
+from ray_app.training.shards import Part, Run, Spread
 
 if TYPE_CHECKING:
     from ray_app.models.base import Recaller
@@ -46,9 +46,14 @@ def begin(blobs: Blobs, tenant: str, name: str, variant: str, events: History) -
     return Run.begin(blobs, f"{tenant}/runs/{name}", {**alike.arrays(), "k": k})
 
 
+def parts_of(run: Run, sharing: Sharing) -> list[Part]:
+    """In which the run is made."""
+    return run.parts(spans(Product.load(run.input()).cost(), sharing.part), make_part)
+
+
 def made(run: Run, name: str, variant: str, tell: Tell, sharing: Sharing) -> Recaller:
     """Parts that are there and whole are not made again."""
-    parts = run.parts(spans(Product.load(run.input()).cost(), sharing.part), make_part)
+    parts = parts_of(run, sharing)
     missing = run.missing(parts)
     tell(f"{len(parts)} parts, {len(parts) - len(missing)} of them done before")
     for done, _ in enumerate(sharing.spread(shards.work, missing), len(parts) - len(missing) + 1):

@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from ray_app.content.retention import clean
 from ray_app.content.tasks import HANDLERS as CONTENT
 from ray_app.neural.tasks import HANDLERS as NEURAL
+from ray_app.operations import tasks as operations
 from ray_app.tasks.work import Handler
+from ray_app.training.tasks import HANDLERS as TRAINING
 
-HANDLERS: tuple[Handler, ...] = (*CONTENT, *NEURAL)
+
+def _pool(w: Any) -> Any:
+    from ray_app.wiring import pool
+
+    return pool(w)
+
+
+HANDLERS: tuple[Handler, ...] = (*CONTENT, *NEURAL, *TRAINING, *operations.handlers(_pool, (clean,)))

@@ -145,6 +145,7 @@ SHOWN_SCHEDULE = _object(
     **SCHEDULE_FIELDS, why=TEXT, next={"type": ["string", "null"]}, failures=WHOLE, counts={"type": "object"}
 )
 DUE = _list(_object(at=TEXT, local=TEXT, why=TEXT, jitter_ms=WHOLE))
+ALERT = _object(part=TEXT, state={"enum": ["failed", "recovered"]}, why=TEXT, at=WHOLE)
 OPEN = {"type": "object"}  # docs/api.md says what is in it
 ANSWERS = {
     "get_trace": OPEN, "explain": OPEN,
@@ -170,6 +171,8 @@ ANSWERS = {
     "list_sources": _object(sources=_list(SOURCE)), "get_source": SHOWN_SOURCE, "put_source": SOURCE,
     "delete_source": _object(deleted=TEXT), "list_documents": _object(documents=_list(OPEN), next=TEXT),
     "search_documents": _object(documents=_list(OPEN)), "get_document": OPEN,
+    "list_reports": _object(reports=_list(OPEN)), "get_report": OPEN, "read_status": OPEN,
+    "list_alerts": _object(alerts=_list(ALERT)),
 }  # fmt: skip
 
 

@@ -27,6 +27,8 @@ def test_a_job_gets_its_tenant_and_the_options_that_are_its_own(monkeypatch: pyt
 
 
 def test_an_unknown_job_is_told_with_those_that_there_are() -> None:
-    known = r"'tidy' is unknown\. Known: compact, dataset, embed, evaluate, precompute, profiles, recall, sim"
+    known = (
+        r"'tidy' is unknown\. Known: compact, dataset, embed, evaluate, federated, precompute, profiles, recall, sim"
+    )
     with pytest.raises(NotFound, match=known):
         next(follow_job("tidy", []))

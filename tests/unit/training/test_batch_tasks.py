@@ -1,0 +1,116 @@
+"""What the handlers of batch work make of a job's log, and for whom they work; tests/ray runs them whole."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ray_app.access.keys import Keys
+from ray_app.tasks.names import Names
+from ray_app.tasks.task import State
+from ray_app.tasks.work import Fail, Handler, Run
+from ray_app.training import tasks as batch
+from ray_app.training.report import Report
+from ray_app.training.runs import recorded
+from ray_app.training.tasks import BATCHES, HANDLERS, Ask, for_tenants, reports
+from ray_app.wiring.stores import World, world
+from tests.tasks_world import TasksWorld, settings_of
+
+SHAPES = {
+    "train-model-daily": {"version", "metrics", "status", "why"},
+    "compute-item-similarity-hourly": {"items", "shards", "versions"},
+    "generate-item-vectors": {"items", "vectors"},
+    "update-user-profiles-2hours": {"users"},
+    "precompute-recommendations-4hours": {"users", "lists"},
+}
+FIGURES = {"items": 40, "vectors": 39, "shards": 3, "profiles": 12, "visitors": 7, "popular": 9}
+
+
+@pytest.fixture
+async def house(redis_url: str, tmp_path: Path) -> AsyncIterator[World]:
+    opened = world(settings_of(redis_url, tmp_path))
+    for tenant in ("one", "two"):
+        await Keys(opened.documents, opened.clock).create(tenant)
+    yield opened
+    await opened.close()
+
+
+async def one(ask: Ask, run: Run) -> dict[str, Any]:
+    async def work(tenant: str) -> dict[str, Any]:
+        if tenant == "two" and ask.tenant is None:
+            raise Fail("two has no history")
+        return {"worked": tenant}
+
+    return await for_tenants("batch", ask, run, work)
+
+
+@pytest.fixture
+async def tasks(house: World) -> AsyncIterator[TasksWorld]:
+    made = TasksWorld(house.settings, (Handler(one, Ask, name="batch"),))
+    yield made
+    await made.close()
+
+
+async def done(tasks: TasksWorld, *asked: tuple[str, dict[str, Any]]) -> Sequence[Any]:
+    ids = [await tasks.submit("batch", argument, tenant=tenant) for tenant, argument in asked]
+    await tasks.work_off()
+    return [await tasks.queue.get(id) for id in ids]
+
+
+async def test_a_task_of_the_house_works_for_every_tenant_and_says_who_failed(tasks: TasksWorld) -> None:
+    (found,) = await done(tasks, ("system", {}))
+    assert found.state is State.SUCCESS, found.error
+    assert found.result["tenants"] == {"one": {"worked": "one"}}
+    assert "two has no history" in found.result["failed"]["two"]
+
+
+async def test_a_tenant_works_for_itself_alone(tasks: TasksWorld) -> None:
+    own, named, foreign = await done(tasks, ("one", {}), ("system", {"tenant": "two"}), ("one", {"tenant": "two"}))
+    assert own.result == {"worked": "one"}
+    assert named.result == {"worked": "two"}
+    assert foreign.state is State.FAILURE
+    assert "may not work for 'two'" in foreign.error
+
+
+async def test_a_job_s_reports_are_read_from_its_log(house: World, capsys: pytest.CaptureFixture[str]) -> None:
+    made = Report("embedder", "v1", {k: float(v) for k, v in FIGURES.items()})
+
+    async def work(tell: Any) -> Report:
+        tell("half of it")
+        return made
+
+    await recorded(house, "one", "embed", {}, work)
+    (found,) = reports(capsys.readouterr().out + "embedder: version v1 is live.\n")
+    assert (found["version"], found["status"], found["metrics"]["items"]) == ("v1", "live", 40)
+    assert batch.vectors([found]) == {"items": 40, "vectors": 39}
+    assert batch.users([found]) == {"users": 12}
+    assert batch.lists([found]) == {"users": 7, "lists": 9}
+    assert batch.similarity([found, found]) == {"items": 40, "shards": 6, "versions": {"embedder": "v1"}}
+    for b in BATCHES:
+        assert SHAPES.get(b.name, set()) <= set(b.shape([found]))
+    refused = {**found, "version": None, "why": "worse"}
+    assert batch.version([refused])["status"] == "refused"
+
+
+def test_a_log_without_a_report_is_a_failure() -> None:
+    with pytest.raises(Fail, match="the job told no result: what is this"):
+        reports("what is this")
+
+
+@pytest.mark.parametrize(
+    ("old", "name", "queue"),
+    [
+        ("app.tasks.model_tasks.train_model", "train-model-daily", "model_training"),
+        ("app.tasks.item_tasks.compute_similarity", "compute-item-similarity-hourly", "item_processing"),
+        ("app.tasks.item_tasks.generate_item_vectors", "generate-item-vectors", "item_processing"),
+        ("app.tasks.user_tasks.update_profiles", "update-user-profiles-2hours", "user_profile"),
+        ("app.tasks.recommendation_tasks.precompute", "precompute-recommendations-4hours", "default"),
+        ("src.core.celery_tasks.train_federated_model", "train_federated_model", "low_priority"),
+    ],
+)
+def test_old_names_are_known(old: str, name: str, queue: str) -> None:
+    found = Names(HANDLERS).of(old)
+    assert (found.name, found.queue) == (name, queue)
