@@ -17,6 +17,8 @@ from ray_app.tasks.schedules import Schedules
 from ray_app.tasks.task import Task
 
 STANDING = ("why", "next", "failures", "counts", "preview", "ledger")  # what is shown beside a definition
+LATE_MS = 120_000  # a scheduler that was lost has been replaced for long by then
+PAGE = 1000
 NEXT = 5  # due times of a preview unless more are asked for
 
 
@@ -71,3 +73,18 @@ def definitions(raw: Any) -> list[Schedule]:
     if not isinstance(lines, list) or not all(isinstance(one, Mapping) for one in lines):
         raise InvalidField("schedules", raw, "a table for each: [[schedules]] in TOML, a list of objects in JSON")
     return [parse({k: v for k, v in one.items() if k not in STANDING}) for one in lines]
+
+
+async def trouble(schedules: Schedules) -> str:
+    """What is wrong, "" for nothing: due times that nobody decides, occurrences that the queue does not take, and
+    schedules that paused themselves after failures."""
+    found, limit = [], schedules.clock.now() - LATE_MS
+    if late := await schedules.redis.zcount(schedules.due, "-inf", limit):
+        found.append(f"{late} schedules are due since more than {LATE_MS // 1000} s: no scheduler decides")
+    if stuck := await schedules.redis.zcount(schedules.outbox, "-inf", limit):
+        found.append(f"{stuck} occurrences wait for the task queue since more than {LATE_MS // 1000} s")
+    beyond = ""
+    while page := await schedules.page(PAGE, beyond):
+        beyond = page[-1].schedule.id
+        found += [f"{s.schedule.id} has paused itself: {s.paused}" for s in page if "failures in a row" in s.paused]
+    return "; ".join(found[:20])

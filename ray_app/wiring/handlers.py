@@ -7,7 +7,9 @@ from typing import Any
 from ray_app.content.retention import clean
 from ray_app.content.tasks import HANDLERS as CONTENT
 from ray_app.neural.tasks import HANDLERS as NEURAL
+from ray_app.operations import schedules
 from ray_app.operations import tasks as operations
+from ray_app.operations.health import Look
 from ray_app.tasks.work import Handler
 from ray_app.training.tasks import HANDLERS as TRAINING
 
@@ -18,4 +20,10 @@ def _pool(w: Any) -> Any:
     return pool(w)
 
 
-HANDLERS: tuple[Handler, ...] = (*CONTENT, *NEURAL, *TRAINING, *operations.handlers(_pool, (clean,)))
+def _looks(w: Any) -> dict[str, Look]:
+    from ray_app.wiring.schedules import schedules_of
+
+    return {"schedules": lambda: schedules.trouble(schedules_of(w))}
+
+
+HANDLERS: tuple[Handler, ...] = (*CONTENT, *NEURAL, *TRAINING, *operations.handlers(_pool, (clean,), _looks))

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from ray_app.errors import InvalidField, NotFound
+from ray_app.operations.schedules import trouble
 from ray_app.tasks import operate
 from ray_app.tasks.policy import Why
 from ray_app.tasks.schedule import occurrence_id
@@ -76,6 +77,21 @@ async def test_after_failures_in_a_row_it_pauses_until_it_is_resumed(world: Worl
     await operate.resume(world.schedules, "a")
     await world.pass_to(scheduler, "2026-11-28T00:05:00Z")
     assert (await world.told())["2026-11-28T00:05:00Z"] == "fired"
+
+
+async def test_what_is_wrong_with_schedules_is_told(world: World) -> None:
+    await world.put(handler="fails", pause_after=1)
+    await world.put("b", overlap="allow")
+    assert await trouble(world.schedules) == ""
+    scheduler = world.scheduler()
+    await world.pass_to(scheduler, "2026-11-28T00:01:00Z")
+    await world.tasks.work_off()
+    await world.pass_to(scheduler, "2026-11-28T00:02:00Z")
+    assert await trouble(world.schedules) == "a has paused itself: 1 failures in a row"
+    world.fixed.pass_s(300)
+    assert "2 schedules are due since more than 120 s: no scheduler decides" in await trouble(world.schedules)
+    await settled(scheduler)
+    assert await trouble(world.schedules) == "a has paused itself: 1 failures in a row"
 
 
 async def test_what_the_queue_refuses_is_written_down_and_counts_as_a_failure(world: World) -> None:
