@@ -60,6 +60,7 @@ class Events(Section):
     behavior_topic: str = "behavior-events"
     slate_topic: str = "slates"
     neural_topic: str = "neural-events"
+    task_topic: str = "task-history"
     retention_s: int = Field(90 * 86400, ge=3600)
 
     @property
@@ -68,7 +69,7 @@ class Events(Section):
         return self.item_topics[0]
 
 
-FlowName = Literal["items", "behaviors", "slates", "hot", "metrics", "profile", "neural"]
+FlowName = Literal["items", "behaviors", "slates", "hot", "metrics", "profile", "neural", "tasks"]
 
 
 class Streams(Section):

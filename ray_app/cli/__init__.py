@@ -21,6 +21,7 @@ from ray_app.cli.progress import bar, bars
 from ray_app.cli.schedules import schedules
 from ray_app.cli.sources import sources
 from ray_app.cli.streams import dlq, streams
+from ray_app.cli.tasks import tasks
 from ray_app.cli.up import end_all, start_all
 from ray_app.cli.world import with_world
 from ray_app.errors import InvalidSettings, LemoError
@@ -40,6 +41,7 @@ app.add_typer(models, name="model")
 app.add_typer(datasets, name="dataset")
 app.add_typer(sources, name="source")
 app.add_typer(schedules, name="schedule")
+app.add_typer(tasks, name="task")
 app.command()(check)
 EXAMPLE = launch.ROOT / "examples" / "retail" / "map.toml"
 Tenant = Annotated[str, typer.Option(help="whose data")]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 streams = typer.Typer(no_args_is_help=True, help="The flows that read the event log.")
 dlq = typer.Typer(no_args_is_help=True, help="Dead letters: what a flow could not read.")
-Flow = Annotated[str, typer.Argument(help="items, behaviors, slates, hot, metrics, profile, neural")]
+Flow = Annotated[str, typer.Argument(help="items, behaviors, slates, hot, metrics, profile, neural, tasks")]
 Topic = Annotated[str | None, typer.Option(help="of one topic; every topic that has letters unless set")]
 Json = Annotated[bool, typer.Option("--json", help="one JSON value a line")]
 MOST_SHOWN = 80  # characters of a reason in the table

@@ -27,6 +27,7 @@ SINKS = {
     "behaviors": {"analytics": LATER},
     "slates": {"analytics": LATER},
     "neural": {"documents": LATER},
+    "tasks": {"analytics": LATER},
 }
 JOBS = {
     "documents": "every job: tenants, items and versions lie there",

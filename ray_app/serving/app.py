@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from ray_app.access.keys import Keys
+    from ray_app.analytics.tasks import History
     from ray_app.catalog.plane import Space
     from ray_app.catalog.rule import Rules
     from ray_app.catalog.scenario import Scenarios
@@ -54,5 +55,6 @@ class App:
     space_of: Callable[[str], Space | None]
     schedules: Schedules
     queue: Queue
+    history: History
     check: Callable[[], Awaitable[dict[str, str]]]
     close: Callable[[], Awaitable[None]]

@@ -23,6 +23,7 @@ from ray_app.serving import (
     reports,
     rules,
     schedules,
+    tasks,
 )
 from ray_app.serving.app import App
 from ray_app.serving.bulk import append, sort, wait_readable
@@ -209,4 +210,5 @@ USES = (
     *content.USES,
     *schedules.USES,
     *reports.USES,
+    *tasks.USES,
 )  # fmt: skip

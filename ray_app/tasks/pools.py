@@ -13,6 +13,7 @@ QUEUES: Mapping[str, int] = {
     "high_priority": 10, "default": 5, "low_priority": 1, "processing": 1,
     "model_training": 1, "item_processing": 1, "user_profile": 1, "bulk": 1,
 }  # fmt: skip
+LEVELS: Mapping[int, str] = {10: "high_priority", 5: "default", 1: "low_priority"}
 ALL = "general"  # the one pool of a laptop
 QUEUE = re.compile(r"[a-z0-9_-]{1,64}:[1-9]\d{0,3}")
 
@@ -44,3 +45,8 @@ def pools(settings: Tasks) -> dict[str, Pool]:
     if not settings.pools:
         return {ALL: Pool(ALL, QUEUES, settings.slots)}
     return {n: Pool(n, parse_queues(q, f"tasks.pools.{n}"), settings.slots) for n, q in settings.pools.items()}
+
+
+def queue_of(priority: int) -> str:
+    """The queue of the nearest level; between two the higher. Larger is more urgent."""
+    return LEVELS[min(LEVELS, key=lambda level: (abs(level - priority), -level))]

@@ -15,7 +15,7 @@ local P, op, KEEP = KEYS[1] .. ':', ARGV[1], tonumber(ARGV[2])
 local ask = cjson.decode(ARGV[3])
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local SOON, TOKENS, MOST_DUE, LINES = 1000, 16, 100, 1000
+local SOON, TOKENS, MOST_DUE, LINES, NOTED = 1000, 16, 100, 1000, 65536
 local ENDED = {SUCCESS = true, FAILURE = true, REVOKED = true}
 
 local function task(id) return P .. 'task:' .. id end
@@ -43,10 +43,11 @@ local function delay(id, queue, due)
   if due - now < SOON then wake(queue) end
 end
 
--- What is shipped to the history: the task as it is now, once for each attempt that ended.
+-- What is shipped to the history: the task as it is now, once for each attempt that ended; of what is long the first
+-- NOTED bytes.
 local function note(id)
   local flat, record = redis.call('HGETALL', task(id)), {}
-  for i = 1, #flat, 2 do record[flat[i]] = flat[i + 1] end
+  for i = 1, #flat, 2 do record[flat[i]] = flat[i + 1]:sub(1, NOTED) end
   record.noted_at = now
   redis.call('RPUSH', P .. 'history', cjson.encode(record))
   local name, began = record.name, tonumber(record.started_at)
@@ -354,4 +355,18 @@ local function replay()
   return again
 end
 
-return ({submit = submit, turn = turn, renew = renew, tell = tell, reap = reap, cancel = cancel, replay = replay})[op]()
+-- drop: {ids}: dead letters are forgotten. Returns the ids of those that were dead letters.
+local function drop()
+  local gone = {}
+  for _, id in ipairs(ask.ids) do
+    if redis.call('ZREM', P .. 'dead', id) == 1 then
+      redis.call('ZREM', P .. 'ended', id)
+      redis.call('DEL', task(id), P .. 'log:' .. id, P .. 'children:' .. id)
+      gone[#gone + 1] = id
+    end
+  end
+  return gone
+end
+
+return ({drop = drop, submit = submit, turn = turn, renew = renew, tell = tell, reap = reap, cancel = cancel,
+  replay = replay})[op]()

@@ -194,12 +194,11 @@ class Queue:
     async def drop_dead(self, before: int) -> int:
         """Forget dead letters that ended before this time (ms); how many."""
         ids: Any = await self._redis.zrangebyscore(f"{self.prefix}:dead", "-inf", f"({before}")
-        async with self._redis.pipeline(transaction=True) as pipe:
-            for id in (i.decode() for i in ids):
-                pipe.zrem(f"{self.prefix}:dead", id)
-                pipe.delete(*(f"{self.prefix}:{k}:{id}" for k in ("task", "log", "children")))
-            await pipe.execute()
-        return len(ids)
+        return len(await self.drop(*(i.decode() for i in ids)))
+
+    async def drop(self, *ids: str) -> list[str]:
+        """Forget dead letters; the ids of those that were some."""
+        return [i.decode() for i in await self._call("drop", {"ids": ids})]
 
     async def _call(self, op: str, ask: Any) -> Any:
         try:

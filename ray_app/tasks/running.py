@@ -107,6 +107,10 @@ class Running:
         if not await asyncio.to_thread(self._tell, word):
             raise NotMine(f"task {self.id} is not this run's any more: another has it, or it has ended", value=self.id)
 
+    async def before(self) -> list[Task]:
+        found = await self._bench.queue.get_many(self._task.after)
+        return [found[id] for id in self._task.after if id in found]
+
     async def submit(self, *asked: Submission) -> list[str]:
         return await self._bench.queue.submit(*(self._child(s) for s in asked))
 

@@ -117,6 +117,11 @@ class Run(Protocol):
         """Before an effect that may not come twice. Raises NotMine when another run has the task."""
         ...
 
+    async def before(self) -> list[Task]:
+        """The tasks for which this one waited, in the order of its `after`, with their results: how the callback of a
+        group, or the next of a chain, sees what came before. Those that are forgotten by now are left out."""
+        ...
+
     async def submit(self, *asked: Submission) -> list[str]:
         """Children: `id`, where not given, is made of this task's id and their place, so that a second run submits the
         same ones; parent, trace, and tenant where it is "system", are this task's. Returns their ids."""
@@ -143,7 +148,8 @@ class Handler:
     class. `name`: the function's unless said. `aliases`: old full names; one that ends in `.*` stands for every name
     that begins so. `positional`: names of the arguments that old producers send by position. None of `retry`,
     `limits`: as the settings say. `verdicts`: what an exception means, "retry", "fail" (dead letter) or "drop"
-    (FAILURE without one); the nearest class counts, of others "retry". `cpus`, `gpus`: of a Ray Job in which it runs
+    (FAILURE without one); the nearest class counts, of others "retry". `house`: works on what belongs to all tenants,
+    so that no tenant's key may submit it. `cpus`, `gpus`: of a Ray Job in which it runs
     then, instead of its slot."""
 
     call: Call
@@ -156,6 +162,7 @@ class Handler:
     limits: Limits | None = None
     rate: Rate | None = None
     verdicts: Mapping[type[BaseException], str] = field(default_factory=dict)
+    house: bool = False
     cpus: float = 0.0
     gpus: float = 0.0
 

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from ray_app.streams.engine import Engine, Runnable
     from ray_app.streams.flow import Flow
     from ray_app.streams.letters import Letters
-    from ray_app.tasks.worker import Worker
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +68,7 @@ async def open_app(settings: Settings, clock: Clock | None = None, **stages: Cal
     """Everything that a gateway replica answers with; its background tasks run until `close`. `clock`: the machine's
     unless said. `stages`: how each is asked in another process; none: they run in this one."""
     from ray_app.access.keys import demo_key
+    from ray_app.analytics.tasks import History
     from ray_app.catalog.rule import Rules
     from ray_app.catalog.scenario import Scenarios
     from ray_app.recommend import Parts, Recommender
@@ -107,7 +107,8 @@ async def open_app(settings: Settings, clock: Clock | None = None, **stages: Cal
     return App(
         settings, w.clock, w.log, w.documents, w.vectors, w.redis, known.shelves, scenarios, rules, Recommender(parts),
         known.keys, slates, traces, w.prefixes, pool(w), letters(w), models(w),
-        lambda tenant: known.live.of(tenant).space(), schedules_of(w), w.queue, partial(check, w), close,
+        lambda tenant: known.live.of(tenant).space(), schedules_of(w), w.queue, History(w.olap), partial(check, w),
+        close,
     )  # fmt: skip
 
 
@@ -211,19 +212,6 @@ async def runnable(settings: Settings, name: str, member: str, generation: int |
     return Runnable(loop, Places(w.log, made.topics, w.clock), leases, control, generation, w.close)
 
 
-def slots(
-    settings: Settings, pool: str
-) -> tuple[Worker, Callable[[], Awaitable[dict[str, float]]], Callable[[], Awaitable[None]]]:
-    """A worker of this pool, what waits in its queues, and how that is closed."""
-    from ray_app.tasks.backlog import Backlog
-    from ray_app.tasks.pools import pools
-    from ray_app.wiring.guard import worker
-
-    logs.start(settings.logs.level)
-    w = world(settings)
-    return worker(settings, pool), Backlog(w.redis, w.queue, pools(settings.tasks)[pool]), w.close
-
-
 def pool(w: World) -> Pool:
     """What operators see of the flows and change in them."""
     from ray_app.operations.pool import Pool
@@ -262,6 +250,7 @@ def flow(w: World, name: str, prefix: str) -> Flow:
     from ray_app.flows.neural import Neural
     from ray_app.flows.profile import ProfileFlow
     from ray_app.flows.slates import Slates
+    from ray_app.flows.tasks import Tasks
     from ray_app.neural.event import read_entry
     from ray_app.neural.process import hurry
     from ray_app.registry.watch import EMBEDDER, Live
@@ -278,6 +267,7 @@ def flow(w: World, name: str, prefix: str) -> Flow:
         "metrics": lambda: Metrics(tracked, prefix, w.settings.metrics, partial(request_ids, w)),
         "profile": lambda: ProfileFlow(tracked, prefix, features),
         "neural": lambda: Neural(Topics((events.neural_topic,)), read_entry, stores.among, partial(hurry, w), w.queue),
+        "tasks": lambda: Tasks(Topics((events.task_topic,)), w.olap),
     }
     if name not in flows:
         raise InvalidSettings(f"setting streams.flows names {name!r}. Known: {', '.join(flows)}", key="streams.flows")
@@ -299,6 +289,7 @@ def build(args: dict[str, Any]) -> Any:
     from ray_app.streams.deployments import streams
     from ray_app.tasks.deployments import steward, workers
     from ray_app.tasks.pools import pools
+    from ray_app.wiring.tasks import crew
 
     settings = config.load(file=Path(args["config"]) if args.get("config") else None)
     cluster.end_actor(cluster.SCHEDULER)  # one of an earlier deployment has its settings and its code
@@ -309,7 +300,7 @@ def build(args: dict[str, Any]) -> Any:
         partial(open_app, settings),
         streams.bind(partial(engine, settings)),
         steward.bind(partial(ensure_actors, settings)),
-        *(workers(p if settings.tasks.pools else "").bind(partial(slots, settings, p)) for p in pools(settings.tasks)),
+        *(workers(p if settings.tasks.pools else "").bind(partial(crew, settings, p)) for p in pools(settings.tasks)),
         **(stages(partial(open_stage, settings), settings.serving.rank_gpus) if apart else {}),
     )
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from ray_app.tasks.task import Submission
+from ray_app.tasks.task import State, Submission
 from ray_app.tasks.work import Fail, Handler, Limits, Rate, Retry, RetryAsked, Run, SoftLimit
 from ray_app.wiring.guard import serve
 
@@ -107,6 +107,12 @@ async def fan(ask: Ask, run: Run) -> list[Any]:
     return [c.result if c.state.value == "SUCCESS" else c.state.value for c in children]
 
 
+async def add(ask: Ask, run: Run) -> list[Any]:
+    """What came before it returned, or how it ended, and then its own value."""
+    await mark(run, f"add {run.attempt}")
+    return [t.result if t.state is State.SUCCESS else t.state.value for t in await run.before()] + [ask.value]
+
+
 HANDLERS = (
     Handler(nap, Ask, retry=SOON, aliases=("old.tasks.nap",), positional=("seconds", "failures")),
     Handler(noop, Ask, retry=SOON),
@@ -117,6 +123,8 @@ HANDLERS = (
     Handler(picky, Ask, retry=SOON, verdicts={KeyError: "drop"}),
     Handler(talk, Ask, retry=SOON),
     Handler(fan, Ask, retry=SOON),
+    Handler(add, Ask, retry=SOON),
+    Handler(noop, Ask, name="sweep", retry=SOON, house=True),
     Handler(noop, Ask, name="slow_noop", rate=Rate(20.0)),
 )
 

@@ -67,7 +67,7 @@ async def test_what_nobody_can_read_is_a_letter_that_waits_is_replayed_once_or_d
     settings = new_shop.world.settings
     topic, broken = settings.events.behavior_topic, f"no event {next(_keys)}".encode()
     await new_shop.world.log.append(topic, [Entry("k", broken)])
-    readers = {f for f in settings.streams.flows if f not in ("items", "slates", "neural")}
+    readers = {f for f in settings.streams.flows if f not in ("items", "slates", "neural", "tasks")}
 
     async def waiting() -> list[dict[str, str]]:
         found = (await operator.get("/api/v1/dead-letters", params={"topic": topic})).json()["letters"]

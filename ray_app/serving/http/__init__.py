@@ -19,7 +19,7 @@ from ray_app.clock import new_id
 from ray_app.errors import BodyTooLarge, InvalidBody, InvalidField, LemoError, Unavailable
 from ray_app.serving.app import App
 from ray_app.serving.bulk import AllRejected
-from ray_app.serving.http.openapi import PAGE, openapi
+from ray_app.serving.http.openapi import BODIES, NOTHING, PAGE, openapi
 from ray_app.serving.use import Use
 from ray_app.serving.usecases import USES
 
@@ -83,7 +83,8 @@ def _key(request: Request) -> str | None:
 
 async def _ask(use: Use, request: Request, most: int) -> dict[str, Any]:
     """Path, query and body as one object. Raises InvalidField for a query parameter that the use does not know."""
-    asked = _object(await _body(request, most)) if use.method in ("POST", "PUT") else {}
+    body = await _body(request, most) if use.method in ("POST", "PUT") else b""
+    asked = _object(body) if body or BODIES.get(use.name, NOTHING) != NOTHING else {}
     for name, value in request.query_params.multi_items():
         if name not in use.query:
             raise InvalidField(name, value, "query parameters: " + (", ".join(use.query) or "none"))

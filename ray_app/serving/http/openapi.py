@@ -13,7 +13,9 @@ from ray_app.models.ranker import KINDS
 from ray_app.serving.use import Use
 from ray_app.serving.usecases import USES
 from ray_app.tasks.operate import ORDERS
+from ray_app.tasks.queue import MOST_TASKS
 from ray_app.tasks.schedule import Schedule
+from ray_app.tasks.task import State
 from ray_app.types import BEHAVIOR_TYPES
 
 PAGE = (Path(__file__).parent / "docs.html").read_text()
@@ -81,6 +83,17 @@ EVENT_FIELDS: dict[str, Any] = {
 }  # fmt: skip
 EVENT = _object(("event_id", "event_type", "store_id"), **EVENT_FIELDS)
 SCHEDULE_FIELDS: dict[str, Any] = Schedule.model_json_schema()["properties"]
+TASK = _object(
+    ("name",), name=TEXT, argument={"type": "object"}, args={"type": "array"}, kwargs={"type": "object"}, id=ID, key=ID,
+    queue=TEXT, priority={**WHOLE, "minimum": 0, "maximum": 10}, eta=AT, countdown_s=NUMBER, after=_list(ID),
+    whatever=FLAG, group=ID, tenant=TEXT,
+)  # fmt: skip
+MANY = _object(("tasks",), tasks={**_list(TASK), "minItems": 1, "maxItems": MOST_TASKS}, tenant=TEXT)
+PART = {"type": "object", "description": "a task, a chain or a group"}
+CHAIN = _object(("chain",), chain={**_list(PART), "minItems": 1}, key=ID, tenant=TEXT)
+GROUP = _object(("group",), group={**_list(PART), "minItems": 1}, then=PART, key=ID, tenant=TEXT)
+CHOSEN_TASKS = _object(("ids",), ids={**_list(ID), "minItems": 1, "maxItems": 1000})
+NOTHING = _object()  # such a body may be left out
 BODIES = {
     "put_schedule": _object(("handler",), **SCHEDULE_FIELDS),
     "preview_schedule": _object(**{**SCHEDULE_FIELDS, "n": WHOLE, "from": AT}),
@@ -88,6 +101,17 @@ BODIES = {
     "resume_schedule": _object(),
     "trigger_schedule": _object(),
     "backfill_schedule": _object(("from", "to"), **{"from": AT, "to": AT, "order": {"enum": list(ORDERS)}}),
+    "cancel_task": NOTHING,
+    "submit_tasks": {"oneOf": [TASK, MANY, CHAIN, GROUP]},
+    "replay_dead_tasks": CHOSEN_TASKS,
+    "drop_dead_tasks": CHOSEN_TASKS,
+    "steer_pool": _object(
+        slots={"type": ["integer", "null"]},
+        paused=FLAG,
+        queues={"type": ["string", "object", "null"]},
+        replicas={"type": ["integer", "null"]},
+        restart=FLAG,
+    ),
     "drop_letters": CHOSEN,
     "explain": EXPLAIN,
     "move_model": _object(("tenant", "status"), tenant=ID, status={"enum": ["live", "shadow", "retired"]}),
@@ -147,7 +171,24 @@ SHOWN_SCHEDULE = _object(
 DUE = _list(_object(at=TEXT, local=TEXT, why=TEXT, jitter_ms=WHOLE))
 ALERT = _object(part=TEXT, state={"enum": ["failed", "recovered"]}, why=TEXT, at=WHOLE)
 OPEN = {"type": "object"}  # docs/api.md says what is in it
+SHOWN_TASK = _object(
+    id=TEXT, name=TEXT, tenant=TEXT, queue=TEXT, argument={"type": "object"}, state={"enum": [s.value for s in State]},
+    attempts=WHOLE, result={}, error=TEXT, submitted_at=WHOLE, eta=WHOLE, started_at=WHOLE, ended_at=WHOLE,
+    after=_list(TEXT), parent=TEXT, group=TEXT, trace=TEXT, key=TEXT, owner=TEXT, following=TEXT,
+    progress={"type": "object"}, log=_list(TEXT),
+)  # fmt: skip
+TASKS = _object(tasks=_list(SHOWN_TASK))
+POOL = _object(
+    pool=TEXT, queues={"type": "object"}, slots=WHOLE, paused=FLAG, replicas=WHOLE, workers=WHOLE, running=WHOLE,
+    waiting=WHOLE, oldest_s=NUMBER,
+)  # fmt: skip
+LINE = _object(queue=TEXT, length=WHOLE, oldest_s=NUMBER)
 ANSWERS = {
+    "submit_tasks": _object(id=TEXT, ids=_list(TEXT), group=TEXT, last=_list(TEXT)), "list_tasks": TASKS,
+    "read_task_history": _object(attempts=_list(OPEN)), "cancel_task": _object(id=TEXT, state=TEXT),
+    "get_task": SHOWN_TASK, "list_dead_tasks": TASKS, "replay_dead_tasks": _object(replayed=_list(TEXT)),
+    "drop_dead_tasks": _object(dropped=_list(TEXT)), "list_workers": OPEN, "list_queues": _object(queues=_list(LINE)),
+    "list_pools": _object(pools=_list(POOL)), "get_pool": POOL, "steer_pool": POOL,
     "get_trace": OPEN, "explain": OPEN,
     "read_realtime": _object(window=TEXT, scenario=TEXT, arm=TEXT, windows=_list(WINDOW)),
     "list_popular": POPULAR, "get_profile": PROFILE,
@@ -211,5 +252,6 @@ def _operation(use: Use) -> dict[str, Any]:
         },
     }
     if use.name in BODIES:
-        found["requestBody"] = {"required": True, "content": {"application/json": {"schema": BODIES[use.name]}}}
+        schema = BODIES[use.name]
+        found["requestBody"] = {"required": schema != NOTHING, "content": {"application/json": {"schema": schema}}}
     return found

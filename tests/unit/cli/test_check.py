@@ -59,7 +59,7 @@ def test_a_served_redis_is_shown_with_version_login_and_round_trip(tmp_path: Pat
     assert state["round_trip_ms"] > 0
     assert {f["about"]: f["level"] for f in state["findings"]}["maxmemory"] == "warn"
     assert {m["about"]: m["level"] for m in said["modules"]}["ray_app.wiring:build"] == "ok"
-    assert [role["name"] for role in said["roles"]][0::9] == ["gateway", "scheduler"]
+    assert [role["name"] for role in said["roles"]][:: len(said["roles"]) - 1] == ["gateway", "scheduler"]
     assert "hidden" not in done.stdout
 
 
