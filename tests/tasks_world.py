@@ -56,7 +56,7 @@ class TasksWorld:
         if self._open is not None:
             made = type(made)(made.redis, made.prefix, made.settings, made.names, self._open)
         slot, finish, pause = Slot(new_id(), next(iter(pools(self.settings.tasks).values())), Seat(), made), None, 0.0
-        slot._tell_known()
+        slot.tell_known()
         while not ending.is_set() or finish is not None:
             finish, pause = slot.step(finish, claims=not ending.is_set())
             if finish is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from redis import Redis
-from redis.exceptions import ConnectionError, ReadOnlyError, ResponseError
+from redis.exceptions import BusyLoadingError, ConnectionError, ReadOnlyError, ResponseError, TimeoutError
 from redis.sentinel import Sentinel
 
 from ray_app.stores.redis_url import Sentinels, parse
@@ -13,6 +13,7 @@ from ray_app.stores.redis_url import Sentinels, parse
 ARGUMENTS: dict[str, Any] = {
     "protocol": 2, "socket_timeout": 2.0, "socket_connect_timeout": 1.0, "health_check_interval": 30,
 }  # fmt: skip
+WAITS = ("OOM", "MISCONF", "NOREPLICAS", "MASTERDOWN", "LOADING", "BUSY")  # how the errors begin that pass
 
 
 def connect(url: str) -> Redis:
@@ -33,3 +34,10 @@ def stepped_down(redis: Redis, e: Exception) -> bool:
         redis.connection_pool.disconnect()
         return True
     return isinstance(e, ConnectionError)
+
+
+def away(redis: Redis, e: Exception) -> bool:
+    """Whether the same call may succeed later: the server is away, reads its data, is full, or cannot write."""
+    if isinstance(e, (TimeoutError, BusyLoadingError, OSError)) or stepped_down(redis, e):
+        return True
+    return isinstance(e, ResponseError) and any(w in str(e) for w in WAITS)

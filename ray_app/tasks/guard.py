@@ -14,19 +14,20 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
 from redis.exceptions import RedisError
 
 from ray_app.clock import new_id
+from ray_app.errors import InvalidSettings
 from ray_app.tasks.interrupt import CANCEL
 from ray_app.tasks.pools import Pool, parse_queues
 from ray_app.tasks.queue import delay_s, retry_of
 from ray_app.tasks.script import SCRIPT, arguments
 from ray_app.tasks.seat import Held, Seat
-from ray_app.tasks.slot import Slot, Trade
+from ray_app.tasks.slot import Slot, Trade, tell_known
 
 logger = logging.getLogger(__name__)
 TICK_S, LOOK_S, BEAT_S = 0.05, 1.0, 0.25
@@ -35,6 +36,10 @@ SEEN_S = 30  # for how long a guard that ended is still shown
 _PR_SET_PDEATHSIG = 1
 HELD, LOST, CANCELLED, TOLD = 1, 0, 2, 3  # what `renew` of queue.lua answers
 OURS = (RedisError, OSError)
+# Of a lease: for how long a slot may go on without word from Redis. One call takes a quarter of it at most: the guard
+# may be inside one when this time is over, and still stops the slot before another worker may have its task.
+SURE, PATIENCE = 0.75, 0.125
+MOST_PAUSE_S = 10.0  # before a slot is forked again that ended without a task
 
 
 @dataclass
@@ -75,15 +80,17 @@ class Guard:
     def __post_init__(self) -> None:
         self._redis = self.trade.redis()
         self._lease_s = self.trade.settings.lease_s
-        patience = max(0.1, min(1.0, self._lease_s / 8))  # it may not wait longer for Redis than its slots can
+        self._sure_s = self._lease_s * SURE
+        patience = min(1.0, self._lease_s * PATIENCE)
         self._redis.connection_pool.connection_kwargs.update(
             socket_timeout=patience, socket_connect_timeout=patience
         )  # fmt: skip
         self._script = self._redis.register_script(SCRIPT)
         self._posts: list[Post] = []
         self._untold: list[dict[str, Any]] = []
-        self._look_at = self._beat_at = self._drained_by = 0.0
-        self._slots, self._generation, self._wanted = self.pool.slots, "", dict[str, str]()
+        self._look_at = self._beat_at = self._drained_by = self._fork_at = self._pause_s = 0.0
+        self._slots, self._queues = self.pool.slots, self.pool
+        self._generation: tuple[str, str | None] | None = None  # which restart and which queues its slots began with
         self._done = 0
         self._rng = random.Random(self.id)
 
@@ -104,7 +111,7 @@ class Guard:
             post.kill("its worker is gone")
         while self._posts:
             self._bury()
-        self._tell_all()
+            time.sleep(TICK_S / 10)  # until the system has ended them: a poll of other processes, not a race
 
     def tick(self) -> None:
         now = time.monotonic()
@@ -118,8 +125,12 @@ class Guard:
         if now >= self._look_at:
             self._look_at = now + LOOK_S
             self._look()
-        while not self._drained_by and len(self._posts) < self._slots:
+        while not self._drained_by and len(self._posts) < self._slots and now >= self._fork_at:
             self._posts.append(self._fork())
+        self._beat()
+
+    def _beat(self) -> None:
+        now = time.monotonic()
         if now >= self._beat_at:
             self._beat_at = now + BEAT_S
             held = sum(p.last is not None for p in self._posts)
@@ -157,7 +168,7 @@ class Guard:
         nothing = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nothing, 0)
         os.dup2(2, 1)  # what a handler prints is no word to the worker
-        Slot(slot, self.pool, seat, self.trade).run()
+        Slot(slot, self._queues, seat, self.trade).run()
 
     def _bury(self) -> None:
         for post in list(self._posts):
@@ -165,6 +176,9 @@ class Guard:
             post.last = held = post.seat.held()
             if pid == 0:
                 continue
+            quick = held is None and status != 0 and not post.why
+            self._pause_s = min(MOST_PAUSE_S, 2 * self._pause_s or 2 * TICK_S) if quick else 0.0
+            self._fork_at = time.monotonic() + self._pause_s
             post.kill("")  # what it started and left behind
             self._posts.remove(post)
             self._done += post.seat.done
@@ -200,13 +214,18 @@ class Guard:
             return
         if held.token != post.token:
             post.token, post.cancel_at = held.token, 0.0
-            post.lease_until, post.renew_at = held.since + self._lease_s, held.since + self._lease_s / 3
+            post.lease_until, post.renew_at = held.since + self._sure_s, held.since + self._lease_s / 3
         if now > held.until:
             post.kill(f"HardLimit: the attempt has run for its hard limit, {held.until - held.since:.1f} s")
         elif post.cancel_at and now > post.cancel_at + GRACE_S:
             post.kill("cancelled", "REVOKED")
-        elif now > post.lease_until and not post.stopped:
-            post.stopped = True  # whose the task is, Redis must say; until then nothing may happen
+        else:
+            self._stop_unsure(post, now)
+
+    def _stop_unsure(self, post: Post, now: float) -> None:
+        """Whose the task is, Redis must say; until then nothing may happen."""
+        if post.token and now > post.lease_until and not post.stopped:
+            post.stopped = True
             self._signal(post, signal.SIGSTOP)
 
     def _renew(self, now: float) -> None:
@@ -214,19 +233,21 @@ class Guard:
         if not posts:
             return
         held = [(p.last.id, p.token) for p in posts if p.last is not None]
+        asked_at = time.monotonic()
         try:
             answers = self._call("renew", {"lease": int(self._lease_s * 1000), "held": held})
         except OURS as e:
             logger.warning("leases could not be renewed; it is tried again", extra={"why": str(e)[:200]})
             return
         for post, answer in zip(posts, answers, strict=True):
-            self._renewed(post, int(answer), now)
+            self._renewed(post, int(answer), asked_at)
 
     def _renewed(self, post: Post, answer: int, now: float) -> None:
-        if answer == LOST:
+        held = post.seat.held()
+        if answer == LOST and held is not None and held.token == post.token:
             post.kill("its task is another's now", "LOST")
             return
-        post.lease_until, post.renew_at = now + self._lease_s, now + min(1.0, self._lease_s / 3)
+        post.lease_until, post.renew_at = now + self._sure_s, now + min(1.0, self._lease_s / 3)
         if post.stopped:
             post.stopped = False
             self._signal(post, signal.SIGCONT)
@@ -249,30 +270,40 @@ class Guard:
             self._redis.zremrangebyscore(self.workers, "-inf", (seconds - SEEN_S) * 1000)
             self._redis.set(f"{self.trade.prefix}:worker:{self.id}", orjson.dumps(self._about()), ex=SEEN_S)
             found: Any = self._redis.hgetall(f"{self.trade.prefix}:pool:{self.pool.name}")
+            tell_known(self._redis, self.trade)
             self._call("reap", {"lease": int(self._lease_s * 1000)})
         except OURS:
             return
-        self._heed({k.decode(): v.decode() for k, v in found.items()})
+        try:
+            self._heed({k.decode(): v.decode() for k, v in found.items()})
+        except (ValueError, InvalidSettings) as e:
+            logger.error("what is wanted of the pool cannot be read", extra={"pool": self.pool.name, "why": str(e)})
 
     def _heed(self, wanted: dict[str, str]) -> None:
         self._slots = int(wanted.get("slots") or self.pool.slots)
         for post in self._posts[self._slots :]:
             post.seat.ask_to_end()
-        if wanted.get("restart", "") != self._generation:
-            first = not self._generation and not self._wanted
-            self._generation = wanted.get("restart", "")
-            for post in () if first else self._posts:
+        queues = wanted.get("queues")
+        known = self._generation
+        self._generation = (wanted.get("restart", ""), queues)  # slots listen at the queues that they began with
+        self._queues = replace(self.pool, queues=parse_queues(queues, "queues")) if queues else self.pool
+        if known not in (None, self._generation):
+            for post in self._posts:
                 post.seat.ask_to_end()
-        if queues := wanted.get("queues"):
-            self.pool = Pool(self.pool.name, parse_queues(queues, "queues"), self.pool.slots)
-        self._wanted = wanted or {"": ""}
 
     def _about(self) -> dict[str, Any]:
         held = [{"slot": p.slot, "pid": p.pid, "task": p.last.id if p.last else None} for p in self._posts]
         return {
-            "id": self.id, "pool": self.pool.name, "queues": dict(self.pool.queues), "pid": os.getpid(),
+            "id": self.id, "pool": self.pool.name, "queues": dict(self._queues.queues), "pid": os.getpid(),
             "slots": held, "done": self.done, "handlers": [h.name for h in self.trade.names.handlers],
         }  # fmt: skip
 
     def _call(self, op: str, ask: Any) -> Any:
-        return self._script(keys=[self.trade.prefix], args=arguments(op, self.trade.settings.result_keep_s, ask))
+        """While it lasts leases may run out, and the worker waits for a word."""
+        try:
+            return self._script(keys=[self.trade.prefix], args=arguments(op, self.trade.settings.result_keep_s, ask))
+        finally:
+            now = time.monotonic()
+            for post in self._posts:
+                self._stop_unsure(post, now)
+            self._beat()

@@ -54,7 +54,7 @@ class Interrupts:
     test may run a slot, no signal can be set, and nothing interrupts."""
 
     def __init__(self, seat: Seat) -> None:
-        self._seat, self._token = seat, ""
+        self._seat, self._token, self._revoked = seat, "", ""
         self._can = threading.current_thread() is threading.main_thread()
         if self._can:
             signal.signal(signal.SIGALRM, self._soft)
@@ -65,15 +65,19 @@ class Interrupts:
             raise SoftLimit("the attempt has run for its soft limit")
 
     def _cancel(self, number: int, frame: FrameType | None) -> None:
-        if self._token and self._seat.cancelled(self._token):
+        self._revoke()
+
+    def _revoke(self) -> None:
+        """Once for each token: its handler may take its time to clean up."""
+        if self._token and self._token != self._revoked and self._seat.cancelled(self._token):
+            self._revoked = self._token
             raise Revoked("the task was cancelled")
 
     @contextmanager
     def open(self, token: str) -> Iterator[None]:
-        self._token = token
         try:
-            if self._seat.cancelled(token):
-                raise Revoked("the task was cancelled")
+            self._token = token
+            self._revoke()
             yield
         finally:
             self._token = ""

@@ -65,6 +65,17 @@ def checked(handler: Handler, argument: Mapping[str, Any]) -> BaseModel:
         raise InvalidField(where, first.get("input"), f"{first['msg']} (task {handler.name})") from None
 
 
+def written(handler: Handler, argument: Mapping[str, Any]) -> bytes:
+    """Checked, and as JSON that the handler's class takes again. Raises InvalidField."""
+    try:
+        text = as_json(checked(handler, argument))
+    except TypeError as e:
+        raise InvalidField("argument", str(argument)[:200], f"what JSON holds; {e} (task {handler.name})") from None
+    if b"null" in text:  # which is what becomes of NaN
+        checked(handler, orjson.loads(text))
+    return text
+
+
 def as_json(value: Any) -> bytes:
     """Results too: pydantic models and dataclasses are written by their fields. Raises TypeError."""
     return orjson.dumps(value, default=_plain, option=orjson.OPT_SERIALIZE_NUMPY)

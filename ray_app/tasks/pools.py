@@ -15,7 +15,8 @@ QUEUES: Mapping[str, int] = {
 }  # fmt: skip
 LEVELS: Mapping[int, str] = {10: "high_priority", 5: "default", 1: "low_priority"}
 ALL = "general"  # the one pool of a laptop
-QUEUE = re.compile(r"[a-z0-9_-]{1,64}:[1-9]\d{0,3}")
+NAME = re.compile(r"[a-z0-9_-]{1,64}")
+QUEUE = re.compile(NAME.pattern + r":[1-9]\d{0,3}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 -- The task queue: every change of a task is one call of this script, made by queue.py, slot.py and guard.py.
 -- KEYS[1] prefix   ARGV[1] operation   ARGV[2] for how long an ended task is kept (ms)   ARGV[3] JSON of the operation
--- Above this line queue_script.py puts MOVES: which state may follow which, as task.py has it.
+-- Above this line script.py puts MOVES: which state may follow which, as task.py has it.
 --
 -- <prefix>:task:<id>     hash: the task            <prefix>:queue:<name>  list: ids that may begin
 -- <prefix>:open          ids that have not ended, by submission
@@ -91,11 +91,13 @@ end
 -- Counts those of `after` that have not ended, and makes the task wait for them; the first that failed, unless
 -- `whatever`.
 local function wait_for(id, after, whatever)
-  local waits, failed = 0, nil
+  local waits, failed, seen = 0, nil, {}
   for _, on in ipairs(after) do
     local state = redis.call('HGET', task(on), 'state')
-    if state and not ENDED[state] then
-      waits = waits + redis.call('SADD', P .. 'deps:' .. on, id)
+    if seen[on] then -- it counts once; whether an older wait left its mark there does not matter
+    elseif state and not ENDED[state] then
+      redis.call('SADD', P .. 'deps:' .. on, id)
+      waits, seen[on] = waits + 1, true
     elseif state ~= 'SUCCESS' and not whatever then
       failed = failed or on
     end
@@ -115,7 +117,13 @@ local function add(t)
     'ended_at', 0, 'parent', t.parent, 'group', t.group, 'trace', t.trace, 'key', t.key, 'whatever', t.whatever,
     'after', cjson.encode(t.after), 'owner', '', 'error', '', 'result', '', 'following', '', 'progress', '')
   redis.call('ZADD', P .. 'open', now, t.id)
-  if t.parent ~= '' then redis.call('SADD', P .. 'children:' .. t.parent, t.id) end
+  if t.parent ~= '' then
+    redis.call('SADD', P .. 'children:' .. t.parent, t.id)
+    if redis.call('HGET', task(t.parent), 'cancel') == '1' then
+      close(t.id, 'REVOKED', 'task ' .. t.parent .. ', which asked for it, was cancelled', '', false)
+      return t.id
+    end
+  end
   local waits, failed = wait_for(t.id, t.after, t.whatever == 1)
   if failed then
     close(t.id, 'FAILURE', 'task ' .. failed .. ', for which it waits, did not succeed', '', true)
@@ -134,14 +142,23 @@ local function submit()
     end
     mine[t.id] = true
   end
-  local ids = {}
-  for i, t in ipairs(ask) do ids[i] = add(t) end
+  local ids, is = {}, {}
+  for i, t in ipairs(ask) do
+    for k, on in ipairs(t.after) do t.after[k] = is[on] or on end -- its key may stand for an older task
+    ids[i] = add(t)
+    is[t.id] = ids[i]
+  end
   return ids
 end
 
 local function mine(id, token)
   local t = redis.call('HMGET', task(id), 'state', 'owner', 'following')
   return t[1] == 'STARTED' and (t[2] == token or t[3] ~= '' and token == 'job:' .. t[3])
+end
+
+local function tell_line(id, line)
+  redis.call('RPUSH', P .. 'log:' .. id, line)
+  redis.call('LTRIM', P .. 'log:' .. id, -LINES, -1)
 end
 
 -- The end of an attempt, told by whoever has it: 1 done, 0 refused: another has it, or it has ended. `lost`: told by
@@ -151,8 +168,10 @@ local function finish(f)
   if redis.call('HGET', key, 'last') == f.token then return 1 end -- told twice, since the first answer was lost
   if not mine(f.id, f.token) then return 0 end
   redis.call('HSET', key, 'last', f.lost and '' or f.token)
-  local queue = redis.call('HGET', key, 'queue')
-  if f.outcome == 'RETRY' and redis.call('HGET', key, 'cancel') == '1' then
+  if f.line then tell_line(f.id, f.line) end
+  local t = redis.call('HMGET', key, 'queue', 'cancel')
+  local queue, cancelled = t[1], t[2] == '1'
+  if cancelled and (f.outcome == 'RETRY' or f.outcome == 'PENDING' or f.outcome == 'PARKED' and f.following == '') then
     close(f.id, 'REVOKED', 'cancelled', '', false)
   elseif f.outcome == 'RETRY' then
     redis.call('HSET', key, 'error', f.error, 'owner', '', 'eta', f.due, 'following', '', 'ended_at', now)
@@ -169,8 +188,8 @@ local function finish(f)
   elseif f.outcome == 'PARKED' then
     redis.call('ZREM', P .. 'leases', f.id)
     redis.call('HSET', key, 'owner', '', 'following', f.following, 'whatever', 1)
-    if redis.call('HGET', key, 'cancel') == '1' then
-      close(f.id, 'REVOKED', 'cancelled', '', false)
+    if cancelled then -- the next slot ends the job that it follows
+      ready(f.id, queue, true)
     elseif f.following ~= '' then
       delay(f.id, queue, f.due)
     elseif wait_for(f.id, f.after, true) == 0 then
@@ -185,8 +204,8 @@ end
 local function promote()
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. 'delayed', '-inf', now, 'LIMIT', 0, MOST_DUE)) do
     redis.call('ZREM', P .. 'delayed', id)
-    local t = redis.call('HMGET', task(id), 'queue', 'state')
-    if t[1] and not ENDED[t[2]] then ready(id, t[1], t[2] == 'STARTED') end
+    local t = redis.call('HMGET', task(id), 'queue', 'state', 'rated')
+    if t[1] and not ENDED[t[2]] then ready(id, t[1], t[2] == 'STARTED' or (t[3] or '') ~= '') end
   end
 end
 
@@ -209,8 +228,11 @@ local function choose(pool, queues)
   return best
 end
 
--- When the next start of this handler is free; a start that must wait keeps the place that it took.
+-- When the next start of this handler is free. One that must wait takes that place, and keeps it unless it comes so
+-- late (a paused pool, busy slots) that many would start at once.
 local function free_at(t, rate)
+  local place = tonumber(t[7])
+  if place and now - place < math.max(rate.ms, SOON) then return now end
   local key = P .. 'rate:' .. t[2] .. (rate.by_tenant and ':' .. t[6] or '')
   local at = math.max(now, tonumber(redis.call('GET', key) or 0))
   redis.call('SET', key, at + rate.ms, 'PX', math.ceil(at - now + rate.ms + 60000))
@@ -227,10 +249,10 @@ local function take(id, c)
     return false
   end
   local rate = c.rates[t[2]]
-  if rate and not goes_on and t[7] ~= '1' then
+  if rate and not goes_on then
     local at = free_at(t, rate)
     if at > now then
-      redis.call('HSET', key, 'rated', 1)
+      redis.call('HSET', key, 'rated', at)
       delay(id, t[5], at)
       return false
     end
@@ -246,7 +268,8 @@ local function take(id, c)
   return true
 end
 
--- The next task of the pool's queues, or false; the same token again gets the task that it got.
+-- The next task of the pool's queues, or false, and whether more may be found at once; the same token again gets the
+-- task that it got.
 local function claim(c)
   local token, id = (redis.call('GET', P .. 'turn:' .. c.slot) or ''):match('^(%S+) (.+)$')
   if token == c.token and mine(id, token) then
@@ -256,12 +279,13 @@ local function claim(c)
   local wanted = redis.call('HMGET', P .. 'pool:' .. c.pool, 'paused', 'queues')
   promote()
   if wanted[1] == '1' then return false end
-  while true do
+  for _ = 1, MOST_DUE do
     local queue = choose(c.pool, wanted[2] or c.queues)
     if not queue then return false end
     local id = redis.call('LPOP', P .. 'queue:' .. queue)
     if take(id, c) then return id end
   end
+  return false, true
 end
 
 -- turn: {finish?, claim?}: the end of one task and the beginning of the next. Returns {1 or 0 of the finish, ms until
@@ -269,7 +293,8 @@ end
 local function turn()
   local told = ask.finish and finish(ask.finish) or 1
   if not ask.claim then return {told, -1} end
-  local id = claim(ask.claim)
+  local id, more = claim(ask.claim)
+  if more then return {told, 0} end
   if id then return {told, 0, unpack(redis.call('HGETALL', task(id)))} end
   local next = redis.call('ZRANGE', P .. 'delayed', 0, 0, 'WITHSCORES')
   return {told, next[2] and math.max(0, tonumber(next[2]) - now) or -1}
@@ -294,16 +319,14 @@ end
 local function tell()
   if not mine(ask.id, ask.token) then return 0 end
   if ask.progress then redis.call('HSET', task(ask.id), 'progress', ask.progress) end
-  if ask.line then
-    redis.call('RPUSH', P .. 'log:' .. ask.id, ask.line)
-    redis.call('LTRIM', P .. 'log:' .. ask.id, -LINES, -1)
-  end
+  if ask.line then tell_line(ask.id, ask.line) end
   return 1
 end
 
 -- reap: {lease}: what nobody renewed goes to another worker. Nothing within one lease of the start of Redis: while it
 -- was away nobody could renew. Returns the ids.
 local function reap()
+  promote() -- where all slots are busy, so that the queue's length is true
   local up = tonumber(redis.call('INFO', 'server'):match('uptime_in_seconds:(%d+)'))
   if up * 1000 < ask.lease then return {} end
   redis.call('ZREMRANGEBYSCORE', P .. 'ended', '-inf', now - KEEP)
@@ -324,32 +347,52 @@ local function reap()
   return late
 end
 
--- cancel: {id}. Returns its state, or '' where it is unknown.
-local function cancel()
-  local t = redis.call('HMGET', task(ask.id), 'state', 'owner', 'following')
-  if not t[1] then return '' end
-  if t[2] ~= '' then
-    redis.call('HSET', task(ask.id), 'cancel', 1)
-  elseif t[3] ~= '' then -- the slot that looks at its job next ends the job first
-    redis.call('HSET', task(ask.id), 'cancel', 1)
-    redis.call('ZREM', P .. 'delayed', ask.id)
-    ready(ask.id, redis.call('HGET', task(ask.id), 'queue'), true)
-  elseif not ENDED[t[1]] then
-    close(ask.id, 'REVOKED', 'cancelled', '', false)
-  end
-  return redis.call('HGET', task(ask.id), 'state')
+local function cancel_one(id)
+  local t = redis.call('HMGET', task(id), 'state', 'owner', 'following', 'queue')
+  if not t[1] or ENDED[t[1]] then return end
+  redis.call('HSET', task(id), 'cancel', 1)
+  if t[2] ~= '' then return end -- its guard is told when it renews the lease
+  if t[3] == '' then return close(id, 'REVOKED', 'cancelled', '', false) end
+  redis.call('ZREM', P .. 'delayed', id) -- the slot that looks at its job next ends the job first
+  ready(id, t[4], true)
 end
 
--- replay: {ids}: dead letters begin anew, with all their tries. Returns the ids of those that were dead letters.
+-- cancel: {id}: it and all that it submitted. Returns its state, or '' where it is unknown.
+local function cancel()
+  local todo, seen = {ask.id}, {}
+  while #todo > 0 do
+    local id = table.remove(todo)
+    seen[id] = true
+    cancel_one(id)
+    for _, child in ipairs(redis.call('SMEMBERS', P .. 'children:' .. id)) do
+      if not seen[child] then todo[#todo + 1] = child end
+    end
+  end
+  return redis.call('HGET', task(ask.id), 'state') or ''
+end
+
+-- replay: {ids}: dead letters begin anew, with all their tries; they wait again for those of `after` that are replayed
+-- too, and fail again where one did not succeed. Returns the ids of those that were dead letters.
 local function replay()
   local again = {}
   for _, id in ipairs(ask.ids) do
     if redis.call('ZREM', P .. 'dead', id) == 1 and move(id, 'PENDING') then
       redis.call('ZREM', P .. 'ended', id)
       redis.call('ZADD', P .. 'open', now, id)
-      redis.call('HSET', task(id), 'attempt', 0, 'ended_at', 0, 'error', '', 'waits', 0, 'cancel', 0, 'last', '')
-      ready(id, redis.call('HGET', task(id), 'queue'))
+      redis.call('HSET', task(id), 'attempt', 0, 'ended_at', 0, 'error', '', 'cancel', 0, 'last', '')
       again[#again + 1] = id
+    end
+  end
+  for _, id in ipairs(again) do
+    local t, known = redis.call('HMGET', task(id), 'after', 'whatever', 'queue'), {}
+    for _, on in ipairs(cjson.decode(t[1])) do
+      if redis.call('EXISTS', task(on)) == 1 then known[#known + 1] = on end -- else it succeeded long ago
+    end
+    local waits, failed = wait_for(id, known, t[2] == '1')
+    if failed then
+      close(id, 'FAILURE', 'task ' .. failed .. ', for which it waits, did not succeed', '', true)
+    elseif waits == 0 then
+      ready(id, t[3])
     end
   end
   return again

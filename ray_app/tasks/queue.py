@@ -13,7 +13,8 @@ from redis.exceptions import RedisError
 from ray_app.clock import Clock, new_id
 from ray_app.config import Tasks
 from ray_app.errors import InvalidField, LemoError, NotFound, Unavailable
-from ray_app.tasks.names import Names, as_json, checked
+from ray_app.tasks.names import Names, written
+from ray_app.tasks.pools import NAME
 from ray_app.tasks.script import SCRIPT, arguments, prefix_of, task_of
 from ray_app.tasks.task import ENDED, State, Submission, Task
 from ray_app.tasks.work import Handler, Retry
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 POLL_S = 0.05
 PAGE = 200
 MOST_TASKS = 10_000  # of one call
+MOST_MS = 253_402_300_799_999  # the year 9999
 
 
 class PayloadTooLarge(LemoError):
@@ -75,14 +77,19 @@ class Queue:
 
     def _made(self, s: Submission) -> dict[str, Any]:
         handler = self.names.of(s.name)
-        argument = as_json(checked(handler, s.argument))
+        argument = written(handler, s.argument)
         if len(argument) > self._settings.max_payload_bytes:
             raise PayloadTooLarge("argument", len(argument), self._settings.max_payload_bytes)
         if s.id is not None and not 1 <= len(s.id.encode()) <= 256:
             raise InvalidField("id", s.id, "1 to 256 bytes, or none")
+        queue = s.queue or self._settings.routes.get(handler.name) or handler.queue
+        if not NAME.fullmatch(queue):
+            raise InvalidField("queue", queue, "1 to 64 of a-z, 0-9, _ and -")
+        if not 0 <= s.eta <= MOST_MS:
+            raise InvalidField("eta", s.eta, f"ms since 1970, to {MOST_MS}")
         return {
             "id": s.id or new_id(), "name": handler.name, "tenant": s.tenant, "argument": argument.decode(),
-            "queue": s.queue or self._settings.routes.get(handler.name) or handler.queue, "eta": s.eta,
+            "queue": queue, "eta": s.eta,
             "tries": retry_of(handler, self._settings).times + 1, "after": s.after, "whatever": int(s.whatever),
             "parent": s.parent, "group": s.group, "trace": s.trace, "key": s.key or "",
             "key_keep": self._settings.key_keep_s * 1000,
@@ -92,9 +99,7 @@ class Queue:
         """Raises NotFound, also for a task whose result has expired."""
         found = (await self.get_many([id])).get(id)
         if found is None:
-            raise NotFound(
-                f"task {id!r} is unknown, or it ended so long ago that it is forgotten", field="id", value=id
-            )
+            raise unknown(id)
         return found
 
     async def get_many(self, ids: Iterable[str]) -> dict[str, Task]:
@@ -125,12 +130,7 @@ class Queue:
         the state follows. What has ended stays. So it is with what it submitted. Raises NotFound."""
         state = (await self._call("cancel", {"id": id})).decode()
         if not state:
-            raise NotFound(
-                f"task {id!r} is unknown, or it ended so long ago that it is forgotten", field="id", value=id
-            )
-        children: Any = await self._redis.smembers(f"{self.prefix}:children:{id}")
-        for child in sorted(children):
-            await self._call("cancel", {"id": child.decode()})
+            raise unknown(id)
         return State(state)
 
     async def lengths(self, queues: Iterable[str]) -> list[Line]:

@@ -91,14 +91,19 @@ class Running:
         async def waited() -> T:
             return await awaitable
 
-        return asyncio.run_coroutine_threadsafe(waited(), self._bench.loop).result()
+        future = asyncio.run_coroutine_threadsafe(waited(), self._bench.loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()  # what interrupts the handler ends what it waited for
+            raise
 
     async def progress(self, done: int, total: int = 0, note: str = "") -> None:
-        told = {"done": done, "total": total, "note": note}
+        told = {"done": done, "total": total, "note": printable(note, 1000)}
         await self._told({"progress": orjson.dumps(told).decode()})
 
     async def log(self, line: str) -> None:
-        await self._told({"line": line[:4000]})
+        await self._told({"line": printable(line, 4000)})
 
     async def still_mine(self) -> None:
         await self._told({})
@@ -164,6 +169,11 @@ class Running:
         if not found.succeeded:
             raise JobFailed(f"job {id} ended as {found.status}: {found.log[-SHOWN:]}", value=id)
         return found.log
+
+
+def printable(text: str, most: int) -> str:
+    """Its first characters, without halves of characters, which JSON cannot hold."""
+    return text[:most].encode("utf-8", "replace").decode()
 
 
 def job_id(task: str, attempt: int, place: int = 1) -> str:

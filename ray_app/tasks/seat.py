@@ -34,10 +34,10 @@ class Seat:
         self._memory = mmap.mmap(-1, SIZE)
         self._changes, self._done = 0, 0
 
-    def hold(self, held: Held | None) -> None:
-        """By the slot, before it begins a task and after its end."""
+    def hold(self, held: Held | None, done: int = 0) -> None:
+        """By the slot, before it begins a task and after its end; `done`: how many it ended since the last call."""
         body = b"" if held is None else orjson.dumps(asdict(held))
-        self._done += held is None
+        self._done += done
         _HEAD.pack_into(self._memory, 0, self._changes + 1, self._done, len(body))
         self._memory[_HEAD.size : _HEAD.size + len(body)] = body
         self._changes += 2

@@ -9,17 +9,18 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import BusyLoadingError, RedisError, TimeoutError
+from redis.exceptions import RedisError
 
 from ray_app.config import Tasks
-from ray_app.stores.redis_sync import stepped_down
+from ray_app.stores.redis_sync import away
 from ray_app.tasks.interrupt import Interrupts, Thrown
 from ray_app.tasks.names import Names, as_json, checked
 from ray_app.tasks.pools import Pool
 from ray_app.tasks.queue import PayloadTooLarge, delay_s, retry_of
-from ray_app.tasks.running import Bench, Running
+from ray_app.tasks.running import Bench, Running, printable
 from ray_app.tasks.script import SCRIPT, arguments, fields_of, task_of
 from ray_app.tasks.seat import Held, Seat
 from ray_app.tasks.task import Task
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 IDLE_S, AWAY_S, LOOK_S = 1.0, 0.1, 2.0  # between two looks: at an empty queue, at a Redis that is away, at a Ray Job
 MOST_ERROR = 2000
+KNOWN_S = 86400
+MOST_WAIT_S = 10 * 365 * 86400.0  # for a try that a handler asks for
 Finish = dict[str, Any]
 
 
@@ -44,6 +47,20 @@ class Trade:
     names: Names
     open_stores: Callable[[], Any]
 
+    @property
+    def known_key(self) -> str:
+        """A set: the handlers of this process; of all that know the same ones."""
+        names = "\n".join(sorted(h.name for h in self.names.handlers))
+        return f"{self.prefix}:known:{sha256(names.encode()).hexdigest()[:16]}"
+
+
+def tell_known(redis: Redis, trade: Trade) -> None:
+    """Guards repeat it, so that a Redis that went back in time knows it again."""
+    with redis.pipeline(transaction=True) as pipe:
+        pipe.sadd(trade.known_key, "", *(h.name for h in trade.names.handlers))
+        pipe.expire(trade.known_key, KNOWN_S)
+        pipe.execute()
+
 
 class Slot:
     """`id` is of this process alone: no two that ever ran share one."""
@@ -56,17 +73,16 @@ class Slot:
         self._bench = Bench(trade.open_stores, trade.settings, trade.names)
         self._claims, self._ended = 0, 0
         self._rng = random.Random(id)
-        self._known = f"{trade.prefix}:known:{id}"
         rated = ((h.name, h.rate) for h in trade.names.handlers if h.rate is not None)
         self._claim = {
-            "slot": id, "pool": pool.name, "queues": pool.written, "known": self._known,
+            "slot": id, "pool": pool.name, "queues": pool.written, "known": trade.known_key,
             "lease": int(trade.settings.lease_s * 1000),
             "rates": {n: {"ms": 1000 / r.per_s, "by_tenant": r.by_tenant} for n, r in rated},
         }  # fmt: skip
 
     def run(self) -> None:
         """Until its guard asks it to end, or it has done `recycle_after` tasks."""
-        self._retried(self._tell_known)
+        self._retried(self.tell_known)
         finish: Finish | None = None
         while True:
             finish, pause = self.step(finish, claims=not self._seat.ending and not self._worn())
@@ -74,7 +90,6 @@ class Slot:
                 break
             if finish is None:
                 self._rest(pause)
-        self._retried(lambda: self._redis.delete(self._known))
         self.close()
 
     def close(self) -> None:
@@ -103,8 +118,8 @@ class Slot:
     def _worn(self) -> bool:
         return self._ended >= self._trade.settings.recycle_after
 
-    def _tell_known(self) -> None:
-        self._redis.sadd(self._known, *(h.name for h in self._trade.names.handlers))
+    def tell_known(self) -> None:
+        tell_known(self._redis, self._trade)
 
     def _rest(self, seconds: float) -> None:
         try:
@@ -121,8 +136,7 @@ class Slot:
             try:
                 return call()
             except (RedisError, OSError) as e:
-                away = isinstance(e, (TimeoutError, BusyLoadingError, OSError)) or stepped_down(self._redis, e)
-                if not away:
+                if not away(self._redis, e):
                     raise
                 time.sleep(AWAY_S)  # a poll of another process, not a race
 
@@ -142,13 +156,13 @@ class Slot:
             due = int(time.time() * 1000 + LOOK_S * 1000)
             end = {"outcome": "PARKED", "following": p.following, "after": p.after, "due": due}
         except (Revoked, NotMine) as e:
-            end = _end("REVOKED", str(e))
+            end = _end("REVOKED", _told(e)[0])
         except BaseException as e:  # whatever a handler raises ends its attempt, and not its slot
             end = self._failed(handler, task, token, e)
         finally:
             self._interrupts.alarm(0)
         # It is told now, for as long as it takes: the limit was the handler's.
-        self._seat.hold(Held(task.id, token, task.name, task.attempt, since, float("1e18")))
+        self._seat.hold(Held(task.id, token, task.name, task.attempt, since, float("1e18")), done=1)
         return {"id": task.id, "token": token, **end}
 
     def _attempt(self, handler: Handler, task: Task, run: Running, token: str) -> Any:
@@ -177,24 +191,35 @@ class Slot:
                 self._bench.loop.call_soon_threadsafe(thrown.throw, e)
 
     def _ended_well(self, result: Any) -> Finish:
-        written = as_json(result)
+        try:
+            written = as_json(result)
+        except TypeError as e:
+            raise Fail(f"its result is no JSON: {e}") from e
         most = self._trade.settings.max_payload_bytes
         if len(written) > most:
             raise Fail(PayloadTooLarge("result", len(written), most).message)
         return _end("SUCCESS", "", written.decode())
 
     def _failed(self, handler: Handler, task: Task, token: str, e: BaseException) -> Finish:
-        text = f"{type(e).__name__}: {e}"[:MOST_ERROR]
-        self._tell(task.id, token, {"line": "".join(traceback.format_exception(e))[-MOST_ERROR:]})
+        text, line = _told(e)
         verdict, retry = verdict_of(handler, e), retry_of(handler, self._trade.settings)
         if verdict == "retry" and task.attempt <= retry.times:
-            after_s = e.after_s if isinstance(e, RetryAsked) and e.after_s is not None else None
-            wait_s = delay_s(retry, task.attempt, self._rng) if after_s is None else after_s
-            return {"outcome": "RETRY", "error": text, "due": int((time.time() + wait_s) * 1000)}
-        return _end("FAILURE", text, dead=verdict != "drop")
+            asked_s = e.after_s if isinstance(e, RetryAsked) else None
+            wait_s = delay_s(retry, task.attempt, self._rng) if asked_s is None else min(max(asked_s, 0.0), MOST_WAIT_S)
+            return {"outcome": "RETRY", "error": text, "line": line, "due": int((time.time() + wait_s) * 1000)}
+        return {**_end("FAILURE", text, dead=verdict != "drop"), "line": line}
 
     def _tell(self, id: str, token: str, word: dict[str, Any]) -> bool:
         return bool(self._retried(lambda: self._call("tell", {"id": id, "token": token, **word})))
+
+
+def _told(e: BaseException) -> tuple[str, str]:
+    """The error of a task, and the line of its log. A handler's exception may be of a class that cannot be printed."""
+    try:
+        text = f"{type(e).__name__}: {e}"
+    except Exception:
+        text = f"{type(e).__name__}: it cannot be printed"
+    return printable(text, MOST_ERROR), printable("".join(traceback.format_exception(e))[-MOST_ERROR:], MOST_ERROR)
 
 
 def _end(outcome: str, error: str, result: str = "", dead: bool = False) -> Finish:

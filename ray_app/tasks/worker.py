@@ -26,6 +26,7 @@ class Worker:
     def __init__(self, command: Sequence[str], first: bytes, lease_s: float) -> None:
         self._command, self._first, self._silent_s = list(command), first, max(1.0, lease_s * SILENT)
         self._ending = threading.Event()
+        self._changing = threading.Lock()  # of the process: who stops a worker may not meet one that is just begun
         self._draining = False
         self.told: dict[str, Any] = {}
         self._heard_at = 0.0
@@ -67,8 +68,10 @@ class Worker:
             if self._draining or not (silent or ended):
                 continue
             logger.warning("a guard is started again", extra={"why": "it was silent" if silent else "it had ended"})
-            self._kill()
-            self._begin()
+            with self._changing, suppress(OSError):  # what does not begin now is tried again
+                if not self._ending.is_set():
+                    self._kill()
+                    self._begin()
 
     def drain(self, seconds: float) -> None:
         """Slots end after their task; what still runs after `seconds` is given back, without counting as an attempt."""
@@ -85,6 +88,10 @@ class Worker:
     def stop(self) -> None:
         """At once. Tasks that ran go to other workers, as after a failure."""
         self._ending.set()
+        with self._changing:
+            self._stop()
+
+    def _stop(self) -> None:
         if self._process is not None and self._process.stdin is not None:
             with suppress(OSError):
                 self._process.stdin.close()

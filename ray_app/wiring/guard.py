@@ -48,6 +48,7 @@ def serve(handlers: Sequence[Handler]) -> None:
     asked = orjson.loads(line)
     settings = Settings.model_validate_json(asked["settings"])
     logs.start(settings.logs.level)
+    os.set_blocking(1, False)  # a worker that does not read may not hold us up: our slots' leases would run out
 
     def say(word: dict[str, Any]) -> None:
         with suppress(OSError):  # the worker is gone: the end of our input says it too
