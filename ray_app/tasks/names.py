@@ -70,7 +70,8 @@ def written(handler: Handler, argument: Mapping[str, Any]) -> bytes:
     try:
         text = as_json(checked(handler, argument))
     except TypeError as e:
-        raise InvalidField("argument", str(argument)[:200], f"what JSON holds; {e} (task {handler.name})") from None
+        allowed = f"what JSON holds, nested 250 deep at most, integers of 64 bits: {e} (task {handler.name})"
+        raise InvalidField("argument", ", ".join(argument), allowed) from None
     if b"null" in text:  # which is what becomes of NaN
         checked(handler, orjson.loads(text))
     return text

@@ -113,6 +113,63 @@ async def add(ask: Ask, run: Run) -> list[Any]:
     return [t.result if t.state is State.SUCCESS else t.state.value for t in await run.before()] + [ask.value]
 
 
+async def linger(ask: Ask, run: Run) -> None:
+    """Cleans up slowly when it is cancelled or at its limit."""
+    await mark(run, "begin")
+    try:
+        await asyncio.sleep(ask.seconds)
+    finally:
+        await asyncio.sleep(0.3)
+        await mark(run, "cleaned")
+
+
+def stubborn(ask: Ask, run: Run) -> None:
+    """Ignores whatever is raised in it."""
+    run.wait(mark(run, f"begin {run.attempt} {os.getpid()}"))
+    while True:
+        try:
+            time.sleep(60)
+        except BaseException:
+            run.wait(mark(run, "ignored"))
+
+
+def leave(ask: Ask, run: Run) -> None:
+    os._exit(3)
+
+
+def wait_in_loop(ask: Ask, run: Run) -> str:
+    """Plain, and waits for a coroutine, which ends with it."""
+
+    async def long() -> None:
+        try:
+            await asyncio.sleep(600)
+        finally:
+            await mark(run, "ended too")
+
+    try:
+        run.wait(long())
+    except SoftLimit:
+        return "cleaned"
+    return "slept"
+
+
+class Unprintable(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no")
+
+
+def odd(ask: Ask, run: Run) -> Any:
+    if ask.value == "unprintable":
+        raise Unprintable
+    if ask.value == "half":
+        run.wait(run.log("a half \ud800"))
+        run.wait(run.progress(1, note="\ud800"))
+        raise ValueError("a half \ud800")
+    if ask.value == "never":
+        raise RetryAsked("in the end of time", after_s=float("inf"))
+    return {"object": object(), "large": "x" * (2 << 20), "nan": float("nan"), "set": {2, 1}}[ask.value]
+
+
 HANDLERS = (
     Handler(nap, Ask, retry=SOON, aliases=("old.tasks.nap",), positional=("seconds", "failures")),
     Handler(noop, Ask, retry=SOON),
@@ -125,6 +182,15 @@ HANDLERS = (
     Handler(fan, Ask, retry=SOON),
     Handler(add, Ask, retry=SOON),
     Handler(noop, Ask, name="sweep", retry=SOON, house=True),
+
+
+    Handler(linger, Ask, retry=Retry(0), limits=Limits(0.5, 30.0)),
+    Handler(linger, Ask, name="linger_long", retry=Retry(0)),
+    Handler(stubborn, Ask, retry=Retry(0), limits=Limits(0.3, 1.2)),
+    Handler(leave, Ask, retry=SOON),
+    Handler(wait_in_loop, Ask, retry=Retry(0), limits=Limits(0.5, 30.0)),
+    Handler(odd, Ask, retry=Retry(0)),
+    Handler(doze, Ask, name="sleep_plain", retry=SOON),
     Handler(noop, Ask, name="slow_noop", rate=Rate(20.0)),
 )
 

@@ -41,6 +41,8 @@ class Moves(RuleBasedStateMachine):
         self.over: list[Claimed] = []  # claims whose end was told
         self.waits: dict[str, set[str]] = {}
         self.dead: set[str] = set()
+        self.cancelled: set[str] = set()
+        self.whatever: dict[str, bool] = {}
 
     @rule(which=WHICH, waits=st.booleans(), whatever=st.booleans())
     def submit(self, which: int, waits: bool, whatever: bool) -> None:
@@ -48,10 +50,10 @@ class Moves(RuleBasedStateMachine):
         after = (str(which % len(self.model)),) if waits and self.model else ()
         assert self.hands.submit(Submission("noop", {}, id=id, after=after, whatever=whatever)) == [id]
         self.model[id] = Task(id, "noop", "system", "default", {})
+        self.whatever[id] = whatever
         self.waits[id] = {a for a in after if self.model[a].state not in ENDED}
         if any(self.model[a].state in ENDED - {State.SUCCESS} for a in after) and not whatever:
             self._ends(id, State.FAILURE, dead=True)
-        self.whatever = {**getattr(self, "whatever", {}), id: whatever}
 
     @rule(again=st.booleans())
     def claim(self, again: bool) -> None:
@@ -93,6 +95,21 @@ class Moves(RuleBasedStateMachine):
         else:
             self.model[id] = move(self.model[id], State(outcome), 1)
 
+    @precondition(lambda self: self.had)
+    @rule(which=WHICH)
+    def lose(self, which: int) -> None:
+        """Its guard says that its slot is gone."""
+        claimed = self.had.pop(which % len(self.had))
+        id = claimed[0].id
+        self.over.append(claimed)
+        assert self.hands.finish(claimed, "RETRY", lost=True)
+        assert not self.hands.finish(claimed, "SUCCESS", result="1")
+        self.model[id] = replace(self.model[id], owner="")
+        if id in self.cancelled:
+            self._ends(id, State.REVOKED)
+        else:
+            self.model[id] = move(self.model[id], State.RETRY, 1)
+
     @precondition(lambda self: self.over)
     @rule(which=WHICH)
     def tell_what_is_over(self, which: int) -> None:
@@ -102,8 +119,6 @@ class Moves(RuleBasedStateMachine):
         assert self.hands.call("tell", {"id": claimed[0].id, "token": claimed[1], "line": "x"}) == 0
         assert self.hands.task(claimed[0].id) == before
 
-    cancelled: set[str] = set()  # noqa: RUF012
-
     @precondition(lambda self: self.model)
     @rule(which=WHICH)
     def cancel(self, which: int) -> None:
@@ -112,7 +127,7 @@ class Moves(RuleBasedStateMachine):
         if self.model[id].state in ENDED:
             return
         if self.model[id].owner:
-            self.cancelled = {*self.cancelled, id}
+            self.cancelled.add(id)
         else:
             self._ends(id, State.REVOKED)
 
@@ -125,7 +140,7 @@ class Moves(RuleBasedStateMachine):
         assert self.hands.call("replay", {"ids": [id]}) == [id.encode()]
         on = [a for a in self.hands.task(id).after if not self.whatever[id]]
         self.waits[id] = {a for a in self.hands.task(id).after if self.model[a].state not in ENDED}
-        self.cancelled = self.cancelled - {id}
+        self.cancelled.discard(id)
         if any(self.model[a].state in ENDED - {State.SUCCESS} for a in on):
             self._ends(id, State.FAILURE, dead=True)
 
