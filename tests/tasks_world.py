@@ -39,7 +39,7 @@ class TasksWorld:
     async def submit(self, name: str, argument: dict[str, Any] | None = None, **more: Any) -> str:
         return (await self.queue.submit(Submission(name, argument or {}, **more)))[0]
 
-    async def work_off(self, timeout_s: float = 60.0) -> None:
+    async def work_off(self, timeout_s: float = 40.0) -> None:
         """Do tasks in one slot, in a thread of this process, until none is open. Raises AssertionError after
         `timeout_s`, naming what is left."""
         ending = threading.Event()
@@ -73,7 +73,7 @@ class TasksWorld:
         self.workers.append(made)
         return made
 
-    async def ended(self, *ids: str, timeout_s: float = 60.0) -> list[Task]:
+    async def ended(self, *ids: str, timeout_s: float = 40.0) -> list[Task]:
         """The tasks, when all have ended."""
 
         async def all_ended() -> bool:
@@ -88,7 +88,7 @@ class TasksWorld:
         found: Any = await self.redis.lrange(f"effects:{id}", 0, -1)
         return [e.decode() for e in found]
 
-    async def until(self, what: Callable[[], Any], timeout_s: float = 60.0) -> None:
+    async def until(self, what: Callable[[], Any], timeout_s: float = 40.0) -> None:
         """Polls what other processes do."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s

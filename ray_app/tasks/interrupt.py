@@ -55,8 +55,8 @@ class Interrupts:
 
     def __init__(self, seat: Seat) -> None:
         self._seat, self._token, self._revoked = seat, "", ""
-        self._can = threading.current_thread() is threading.main_thread()
-        if self._can:
+        self.can = threading.current_thread() is threading.main_thread()
+        if self.can:
             signal.signal(signal.SIGALRM, self._soft)
             signal.signal(CANCEL, self._cancel)
 
@@ -84,5 +84,5 @@ class Interrupts:
 
     def alarm(self, after_s: float) -> None:
         """SoftLimit after this; 0: none."""
-        if self._can:
+        if self.can:
             signal.setitimer(signal.ITIMER_REAL, after_s)

@@ -8,10 +8,12 @@ import random
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
+import psutil
 from redis.exceptions import RedisError
 
 from ray_app.config import Tasks
@@ -71,7 +73,7 @@ class Slot:
         self._script = self._redis.register_script(SCRIPT)
         self._interrupts = Interrupts(seat)
         self._bench = Bench(trade.open_stores, trade.settings, trade.names)
-        self._claims, self._ended = 0, 0
+        self._claims, self._ended, self._spoilt = 0, 0, False
         self._rng = random.Random(id)
         rated = ((h.name, h.rate) for h in trade.names.handlers if h.rate is not None)
         self._claim = {
@@ -116,7 +118,18 @@ class Slot:
         return done, 0.0
 
     def _worn(self) -> bool:
-        return self._ended >= self._trade.settings.recycle_after
+        return self._spoilt or self._ended >= self._trade.settings.recycle_after
+
+    def _leave_nothing(self) -> None:
+        """Children that an attempt left behind when it failed would meet the next one."""
+        if not self._interrupts.can:
+            return  # a thread of another process, whose children are its own
+        left = psutil.Process().children(recursive=True)
+        for child in left:
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
+        psutil.wait_procs(left, 1.0)
+        self._spoilt = self._spoilt or bool(left)
 
     def tell_known(self) -> None:
         tell_known(self._redis, self._trade)
@@ -156,9 +169,11 @@ class Slot:
             due = int(time.time() * 1000 + LOOK_S * 1000)
             end = {"outcome": "PARKED", "following": p.following, "after": p.after, "due": due}
         except (Revoked, NotMine) as e:
+            self._leave_nothing()
             end = _end("REVOKED", _told(e)[0])
         except BaseException as e:  # whatever a handler raises ends its attempt, and not its slot
-            end = self._failed(handler, task, token, e)
+            self._leave_nothing()
+            end = self._failed(handler, task, e)
         finally:
             self._interrupts.alarm(0)
         # It is told now, for as long as it takes: the limit was the handler's.
@@ -200,7 +215,7 @@ class Slot:
             raise Fail(PayloadTooLarge("result", len(written), most).message)
         return _end("SUCCESS", "", written.decode())
 
-    def _failed(self, handler: Handler, task: Task, token: str, e: BaseException) -> Finish:
+    def _failed(self, handler: Handler, task: Task, e: BaseException) -> Finish:
         text, line = _told(e)
         verdict, retry = verdict_of(handler, e), retry_of(handler, self._trade.settings)
         if verdict == "retry" and task.attempt <= retry.times:

@@ -349,6 +349,6 @@ async def test_what_is_left_in_redis_of_a_task_that_was_forgotten_is_nothing(red
             claimed = claimed_by(hands)
             hands.call("tell", {"id": claimed[0].id, "token": claimed[1], "line": "x"})
             hands.finish(claimed, "SUCCESS", result="1")
-    persistent = {k.decode() for k in hands.redis.keys() if hands.redis.ttl(k) == -1}
+    persistent = {k.decode() for k in hands.redis.scan_iter() if hands.redis.ttl(k) == -1}
     lasting = {"history", "counts", "turns:general", "ended", "wake:default", hands.known.split(":", 2)[2]}
     assert {k.removeprefix(f"{hands.prefix}:") for k in persistent} <= lasting

@@ -1,8 +1,9 @@
-"""What a slot makes of a handler: tries, verdicts, results, fan-in, what a run says. The slot is a thread of the test."""
+"""What a slot makes of a handler: tries, verdicts, results, fan-in, what a run says. It is a thread of the test."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,7 @@ async def test_a_chain_waits_and_each_sees_that_the_one_before_has_ended(world: 
     )
     await world.work_off()
     tasks = [(await world.queue.get_many(ids))[i] for i in ids]
-    assert all(a.ended_at <= b.started_at for a, b in zip(tasks, tasks[1:], strict=False))
+    assert all(a.ended_at <= b.started_at for a, b in pairwise(tasks))
 
 
 async def test_a_handler_with_a_rate_starts_so_often_and_no_oftener(world: TasksWorld) -> None:

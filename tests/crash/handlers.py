@@ -11,6 +11,8 @@ import os
 import subprocess
 import sys
 import time
+from collections import deque
+from itertools import repeat
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -49,6 +51,27 @@ def noop(ask: Ask, run: Run) -> Any:
     return ask.value
 
 
+def toil(ask: Ask, run: Run) -> Any:
+    """As nap, but plain."""
+    run.wait(mark(run, f"begin {run.attempt} {os.getpid()}"))
+    time.sleep(ask.seconds)
+    if run.attempt <= ask.failures:
+        raise ValueError(f"failure {run.attempt}")
+    run.wait(run.still_mine())
+    run.wait(mark(run, f"end {run.attempt} {os.getpid()}"))
+    return ask.value
+
+
+async def steps(ask: Ask, run: Run) -> Any:
+    """Tells its steps: each is refused when the task is another's."""
+    await mark(run, f"begin {run.attempt} {os.getpid()}")
+    for k in range(ask.value):
+        await run.log(f"step {k} of {run.attempt}")
+        await asyncio.sleep(ask.seconds)
+    await mark(run, f"end {run.attempt} {os.getpid()}")
+    return run.attempt
+
+
 def doze(ask: Ask, run: Run) -> str:
     """Plain, in the slot's main thread; lets its guard see that it can clean up."""
     run.wait(mark(run, f"begin {run.attempt} {os.getpid()}"))
@@ -74,10 +97,7 @@ def burn(ask: Ask, run: Run) -> None:
     """A busy loop in C that no signal handler of Python interrupts, with a child that sleeps."""
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     run.wait(mark(run, f"burn {os.getpid()} {child.pid}"))
-    libc = ctypes.PyDLL(None)  # keeps the interpreter's lock
-    libc.usleep.argtypes = [ctypes.c_uint]
-    while True:
-        libc.usleep(100_000_000)
+    deque(repeat(0), maxlen=0)
 
 
 def crash(ask: Ask, run: Run) -> None:
@@ -111,6 +131,13 @@ async def add(ask: Ask, run: Run) -> list[Any]:
     """What came before it returned, or how it ended, and then its own value."""
     await mark(run, f"add {run.attempt}")
     return [t.result if t.state is State.SUCCESS else t.state.value for t in await run.before()] + [ask.value]
+
+
+def leave_child(ask: Ask, run: Run) -> None:
+    """Fails while its child goes on."""
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    run.wait(mark(run, f"child {os.getpid()} {child.pid}"))
+    raise Fail("it left a child")
 
 
 async def linger(ask: Ask, run: Run) -> None:
@@ -173,9 +200,12 @@ def odd(ask: Ask, run: Run) -> Any:
 HANDLERS = (
     Handler(nap, Ask, retry=SOON, aliases=("old.tasks.nap",), positional=("seconds", "failures")),
     Handler(noop, Ask, retry=SOON),
+    Handler(toil, Ask, retry=SOON),
+    Handler(steps, Ask, retry=SOON),
     Handler(doze, Ask, retry=SOON, limits=Limits(0.5, 5.0)),
     Handler(drowse, Ask, retry=SOON, limits=Limits(0.5, 5.0)),
-    Handler(burn, Ask, retry=Retry(0), limits=Limits(0.3, 1.0)),
+    Handler(burn, Ask, retry=Retry(0), limits=Limits(3.0, 4.0)),
+    Handler(burn, Ask, name="burn_long", retry=SOON),
     Handler(crash, Ask, retry=SOON),
     Handler(picky, Ask, retry=SOON, verdicts={KeyError: "drop"}),
     Handler(talk, Ask, retry=SOON),
@@ -187,6 +217,7 @@ HANDLERS = (
     Handler(linger, Ask, retry=Retry(0), limits=Limits(0.5, 30.0)),
     Handler(linger, Ask, name="linger_long", retry=Retry(0)),
     Handler(stubborn, Ask, retry=Retry(0), limits=Limits(0.3, 1.2)),
+    Handler(leave_child, Ask),
     Handler(leave, Ask, retry=SOON),
     Handler(wait_in_loop, Ask, retry=Retry(0), limits=Limits(0.5, 30.0)),
     Handler(odd, Ask, retry=Retry(0)),
