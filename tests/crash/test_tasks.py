@@ -22,11 +22,13 @@ from redis.exceptions import RedisError
 
 from ray_app.clock import SystemClock
 from ray_app.errors import Unavailable
+from ray_app.tasks.script import SCRIPT
 from ray_app.tasks.task import ENDED, State, Submission
 from tests.crash.fleet import Fleet
 from tests.crash.handlers import HANDLERS
 from tests.services.redis import EMBEDDED, RedisPeer
 from tests.tasks_world import TasksWorld, settings_of
+from tests.unit.tasks.hands import Hands
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1200 if os.environ.get("SOAK") else 280)]
 N = 10_000 if os.environ.get("SOAK") else 2_000
@@ -196,6 +198,32 @@ async def test_every_task_ends_once_whatever_is_killed_or_stopped(world: TasksWo
 
 async def nothing_open(world: TasksWorld) -> bool:
     return bool((await again(world.queue.counts))["open"] == 0)
+
+
+@pytest.mark.parametrize("guarded", [True, False])
+async def test_these_checks_fail_where_the_script_does_not_ask_whose_a_task_is(
+    world: TasksWorld, server: RedisPeer, guarded: bool
+) -> None:
+    owner = "t[2] == token or t[3] ~= '' and token == 'job:' .. t[3]"
+    assert owner in SCRIPT
+    hands = [Hands(server.url, script=SCRIPT if guarded else SCRIPT.replace(owner, "true")) for _ in range(2)]
+    [id] = hands[0].submit(Submission("nap"))
+    hands[0].lease_ms = 1
+    for one in hands:
+        claimed = one.claim()
+        assert claimed is not None
+        await world.redis.rpush(f"effects:{id}", f"begin {claimed[0].attempt} 0")  # type: ignore[misc]
+        if one is hands[0]:
+            stale = claimed
+            one.reap()
+    assert hands[0].finish(stale, "SUCCESS", result="1") is not guarded
+    if guarded:
+        await world.redis.rpush(f"effects:{id}", "end 2 0")  # type: ignore[misc]
+        hands[1].finish(claimed, "SUCCESS", result="1")
+        await assert_each_ended_once(world, [id], set())
+    else:
+        with pytest.raises(AssertionError):
+            await assert_each_ended_once(world, [id], set())
 
 
 async def test_a_stopped_worker_is_refused_when_it_wakes_and_its_slots_end(world: TasksWorld) -> None:

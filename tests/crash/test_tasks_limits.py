@@ -220,7 +220,7 @@ async def test_a_worker_that_does_not_read_holds_no_guard_up(redis_url: str, tmp
     world = TasksWorld(settings, HANDLERS)
     first = orjson.dumps({"settings": settings.model_dump_json(), "pool": "general"})
     line = [sys.executable, "-m", "tests.crash.handlers"]
-    with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as guard:
+    with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as guard:  # noqa: ASYNC220
         assert guard.stdin is not None
         guard.stdin.write(first + b"\n")
         guard.stdin.flush()

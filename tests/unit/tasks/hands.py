@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from ray_app.clock import SystemClock, new_id
@@ -21,10 +22,12 @@ Claimed = tuple[Task, str]
 class Hands:
     """One slot by turns, with a Redis client of its own. `known`: names of handlers that its worker has."""
 
-    def __init__(self, url: str, known: tuple[str, ...] = (), settings: Tasks | None = None) -> None:
+    def __init__(
+        self, url: str, known: tuple[str, ...] = (), settings: Tasks | None = None, script: str = SCRIPT
+    ) -> None:
         self.redis, self.prefix, self.settings = connect(url), "lemo:tasks", settings or Tasks()
         self.queue = Queue(connect_async(url), "lemo", self.settings, SystemClock(), HANDLERS)
-        self._script = self.redis.register_script(SCRIPT)
+        self._script = self.redis.register_script(script)
         self._slot, self._claims, self.lease_ms = new_id(), 0, LEASE_MS
         names = known or tuple(h.name for h in HANDLERS)
         self.known = f"{self.prefix}:known:{self._slot}"
@@ -53,6 +56,12 @@ class Hands:
         told = {"error": "", "result": "", "dead": False, "due": 0, "after": [], "following": "", **more}
         finish = {"id": claimed[0].id, "token": claimed[1], "outcome": outcome, **told}
         return bool(self.call("turn", {"finish": finish})[0])
+
+    def reap(self) -> list[str]:
+        """What has lost its lease, when there is something. A Redis that has just begun gives nothing away yet."""
+        while not (found := self.call("reap", {"lease": 1})):
+            time.sleep(0.01)  # until leases of 1 ms have ended
+        return [i.decode() for i in found]
 
     def task(self, id: str) -> Task:
         found: Any = self.redis.hgetall(f"{self.prefix}:task:{id}")
