@@ -289,13 +289,13 @@ local function claim(c)
 end
 
 -- turn: {finish?, claim?}: the end of one task and the beginning of the next. Returns {1 or 0 of the finish, ms until
--- the next due task or -1, fields of the claimed task...}.
+-- the next due task or -1, JSON of the claimed task's fields and values}: one text is read faster than many.
 local function turn()
   local told = ask.finish and finish(ask.finish) or 1
   if not ask.claim then return {told, -1} end
   local id, more = claim(ask.claim)
   if more then return {told, 0} end
-  if id then return {told, 0, unpack(redis.call('HGETALL', task(id)))} end
+  if id then return {told, 0, cjson.encode(redis.call('HGETALL', task(id)))} end
   local next = redis.call('ZRANGE', P .. 'delayed', 0, 0, 'WITHSCORES')
   return {told, next[2] and math.max(0, tonumber(next[2]) - now) or -1}
 end

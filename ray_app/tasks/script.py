@@ -35,10 +35,10 @@ def arguments(op: str, keep_s: float, ask: Any) -> list[Any]:
     return [op, int(keep_s * 1000), orjson.dumps(ask)]
 
 
-def fields_of(flat: list[bytes]) -> dict[str, str]:
-    """A hash as Lua returns it."""
-    pairs = iter(flat)
-    return {k.decode(): v.decode() for k, v in zip(pairs, pairs, strict=True)}
+def fields_of(text: bytes) -> dict[str, str]:
+    """A hash as `turn` of queue.lua returns it."""
+    flat = orjson.loads(text)
+    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 def task_of(h: Mapping[str, str]) -> Task:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 import struct
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from zlib import crc32
 
 import orjson
@@ -36,7 +36,7 @@ class Seat:
 
     def hold(self, held: Held | None, done: int = 0) -> None:
         """By the slot, before it begins a task and after its end; `done`: how many it ended since the last call."""
-        body = b"" if held is None else orjson.dumps(asdict(held))
+        body = b"" if held is None else orjson.dumps(held)
         self._done += done
         _HEAD.pack_into(self._memory, 0, self._changes + 1, self._done, len(body))
         self._memory[_HEAD.size : _HEAD.size + len(body)] = body

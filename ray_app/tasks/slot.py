@@ -112,7 +112,7 @@ class Slot:
         if len(answer) == 2:
             self._seat.hold(None)
             return None, min(IDLE_S, int(answer[1]) / 1000) if int(answer[1]) >= 0 else IDLE_S
-        fields = fields_of(answer[2:])
+        fields = fields_of(answer[2])
         done = self._do(task_of(fields), token, asked_at, fields.get("cancel") == "1")
         self._ended += 1
         return done, 0.0

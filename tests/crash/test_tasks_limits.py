@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -227,9 +228,9 @@ async def test_a_worker_that_does_not_read_holds_no_guard_up(redis_url: str, tmp
         id = await world.submit("nap", {"seconds": 5.0})
         await begun(world, id)
         pipe = os.open(f"/proc/{guard.pid}/fd/1", os.O_WRONLY | os.O_NONBLOCK)
-        with pytest.raises(BlockingIOError):
-            while True:
-                os.write(pipe, b" " * 512)
+        with suppress(BlockingIOError):
+            while os.write(pipe, b" " * 512):
+                pass
         os.close(pipe)
         [task] = await world.ended(id)
         guard.kill()

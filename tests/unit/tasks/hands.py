@@ -50,7 +50,7 @@ class Hands:
             "rates": self.rates, "token": token,
         }  # fmt: skip
         answer = self.call("turn", {"claim": asked})
-        return (task_of(fields_of(answer[2:])), token) if len(answer) > 2 else None
+        return (task_of(fields_of(answer[2])), token) if len(answer) > 2 else None
 
     def finish(self, claimed: Claimed, outcome: str, **more: Any) -> bool:
         told = {"error": "", "result": "", "dead": False, "due": 0, "after": [], "following": "", **more}
