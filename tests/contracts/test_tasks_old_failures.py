@@ -89,7 +89,9 @@ async def test_no_lock_of_a_dead_worker_delays_the_taking_over(redis_url: str, h
     ids = hands.submit(Submission("noop"), Submission("noop"))
     hands.claim()
     hands.claim()
-    assert set(hands.reap()) == set(ids)
+    reaped = set(hands.reap())
+    while reaped != set(ids):
+        reaped |= set(hands.reap())
     hands.redis.client_kill_filter(_id=hands.redis.client_id())  # it dies just after
     other = Hands(redis_url)
     assert {c[0].id for _ in range(2) if (c := other.claim())} == set(ids)
