@@ -266,11 +266,13 @@ class Guard:
         """Say that we are here, see what operators want, and give what nobody renews to others."""
         try:
             seconds, micros = self._redis.time()
-            self._redis.zadd(self.workers, {self.id: seconds * 1000 + micros // 1000})
-            self._redis.zremrangebyscore(self.workers, "-inf", (seconds - SEEN_S) * 1000)
-            self._redis.set(f"{self.trade.prefix}:worker:{self.id}", orjson.dumps(self._about()), ex=SEEN_S)
-            found: Any = self._redis.hgetall(f"{self.trade.prefix}:pool:{self.pool.name}")
-            tell_known(self._redis, self.trade)
+            with self._redis.pipeline(transaction=False) as pipe:
+                pipe.zadd(self.workers, {self.id: seconds * 1000 + micros // 1000})
+                pipe.zremrangebyscore(self.workers, "-inf", (seconds - SEEN_S) * 1000)
+                pipe.set(f"{self.trade.prefix}:worker:{self.id}", orjson.dumps(self._about()), ex=SEEN_S)
+                tell_known(pipe, self.trade)
+                pipe.hgetall(f"{self.trade.prefix}:pool:{self.pool.name}")
+                found = pipe.execute()[-1]
             self._call("reap", {"lease": int(self._lease_s * 1000)})
         except OURS:
             return

@@ -63,7 +63,6 @@ local function close(id, to, error, result, dead)
     local id, to, key = one[1], one[2], task(one[1])
     if move(id, to) then
       redis.call('HSET', key, 'ended_at', now, 'error', one[3], 'result', one[4], 'owner', '', 'following', '')
-      redis.call('ZREM', P .. 'leases', id)
       redis.call('ZREM', P .. 'delayed', id)
       note(id)
       redis.call('ZREM', P .. 'open', id)
@@ -168,6 +167,7 @@ local function finish(f)
   if redis.call('HGET', key, 'last') == f.token then return 1 end -- told twice, since the first answer was lost
   if not mine(f.id, f.token) then return 0 end
   redis.call('HSET', key, 'last', f.lost and '' or f.token)
+  redis.call('ZREM', P .. 'leases', f.id)
   if f.line then tell_line(f.id, f.line) end
   local t = redis.call('HMGET', key, 'queue', 'cancel')
   local queue, cancelled = t[1], t[2] == '1'
@@ -175,18 +175,15 @@ local function finish(f)
     close(f.id, 'REVOKED', 'cancelled', '', false)
   elseif f.outcome == 'RETRY' then
     redis.call('HSET', key, 'error', f.error, 'owner', '', 'eta', f.due, 'following', '', 'ended_at', now)
-    redis.call('ZREM', P .. 'leases', f.id)
     move(f.id, 'RETRY')
     note(f.id)
     if f.due > now then delay(f.id, queue, f.due) else ready(f.id, queue) end
   elseif f.outcome == 'PENDING' then
-    redis.call('ZREM', P .. 'leases', f.id)
     redis.call('HSET', key, 'owner', '', 'started_at', 0)
     redis.call('HINCRBY', key, 'attempt', -1)
     move(f.id, 'PENDING')
     ready(f.id, queue, true)
   elseif f.outcome == 'PARKED' then
-    redis.call('ZREM', P .. 'leases', f.id)
     redis.call('HSET', key, 'owner', '', 'following', f.following, 'whatever', 1)
     if cancelled then -- the next slot ends the job that it follows
       ready(f.id, queue, true)
@@ -205,7 +202,7 @@ local function promote()
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. 'delayed', '-inf', now, 'LIMIT', 0, MOST_DUE)) do
     redis.call('ZREM', P .. 'delayed', id)
     local t = redis.call('HMGET', task(id), 'queue', 'state', 'rated')
-    if t[1] and not ENDED[t[2]] then ready(id, t[1], t[2] == 'STARTED' or (t[3] or '') ~= '') end
+    if t[1] and not ENDED[t[2]] then ready(id, t[1], t[2] == 'STARTED' or t[3] and t[3] ~= '') end
   end
 end
 
@@ -411,5 +408,5 @@ local function drop()
   return gone
 end
 
-return ({drop = drop, submit = submit, turn = turn, renew = renew, tell = tell, reap = reap, cancel = cancel,
-  replay = replay})[op]()
+local ops = {submit = submit, turn = turn, renew = renew, tell = tell, reap = reap, cancel = cancel, replay = replay}
+return (ops[op] or drop)()

@@ -58,10 +58,8 @@ class Trade:
 
 def tell_known(redis: Redis, trade: Trade) -> None:
     """Guards repeat it, so that a Redis that went back in time knows it again."""
-    with redis.pipeline(transaction=True) as pipe:
-        pipe.sadd(trade.known_key, "", *(h.name for h in trade.names.handlers))
-        pipe.expire(trade.known_key, KNOWN_S)
-        pipe.execute()
+    redis.sadd(trade.known_key, "", *(h.name for h in trade.names.handlers))
+    redis.expire(trade.known_key, KNOWN_S)
 
 
 class Slot:

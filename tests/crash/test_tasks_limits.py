@@ -192,7 +192,7 @@ async def test_a_guard_that_is_killed_leaves_nothing_and_another_begins(make: Ca
 async def test_a_guard_that_is_stopped_is_ended_with_its_slots_before_its_leases_are(
     make: Callable[..., TasksWorld],
 ) -> None:
-    world = make(lease_s=6.0)
+    world = make(lease_s=8.0)
     id, guard, pids = await with_grandchild(world)
     os.kill(guard, signal.SIGSTOP)
     await all_gone(world, guard, *pids)
@@ -249,6 +249,23 @@ async def test_a_slot_is_replaced_after_so_many_tasks(make: Callable[..., TasksW
             pids.add((await world.effects(id))[0].split()[2])
     assert len(pids) >= 3
     assert {t.attempt for t in await world.queue.find({State.SUCCESS})} == {1}
+
+
+async def test_a_guard_that_forks_for_long_has_one_thread_and_leaks_nothing(make: Callable[..., TasksWorld]) -> None:
+    """A fork of a process with threads may hang; each slot that is replaced leaves no file, no zombie, no key."""
+    world = make(recycle_after=1)
+    await world.ended(*[await world.submit("noop") for _ in range(10)])
+    guard = psutil.Process(world.workers[0].pid)
+    before = guard.num_fds()
+    n = 1000 if os.environ.get("SOAK") else 100
+    await world.ended(*[await world.submit("noop") for _ in range(n)], timeout_s=n)
+    assert guard.num_threads() == 1
+    assert guard.num_fds() <= before
+    assert len([c for c in guard.children() if c.status() == psutil.STATUS_ZOMBIE]) <= 2  # those of this moment
+    known = [k async for k in world.redis.scan_iter("lemo:tasks:known:*")]
+    assert len(known) == 1
+    turns = [k async for k in world.redis.scan_iter("lemo:tasks:turn:*")]
+    assert all([await world.redis.pttl(t) != -1 for t in turns])
 
 
 async def test_a_drain_waits_for_what_runs_and_gives_back_the_rest(make: Callable[..., TasksWorld]) -> None:
