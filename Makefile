@@ -66,6 +66,7 @@ bench: $(READY)
 	python -m bench.backlog
 	python -m bench.train items
 	python -m bench.ann
+	python -m bench.tasks
 	python -m bench.serve
 	python -m bench.swap
 	python -m bench.schedules

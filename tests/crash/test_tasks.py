@@ -31,7 +31,8 @@ from tests.tasks_world import TasksWorld, settings_of
 from tests.unit.tasks.hands import Hands
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1200 if os.environ.get("SOAK") else 280)]
-N = 10_000 if os.environ.get("SOAK") else 2_000
+SOAK = bool(os.environ.get("SOAK"))
+N = 10_000 if SOAK else 2_000
 LEASE_S = 3.0
 ALL = ("--appendonly", "yes", "--appendfsync", "always", "--save", "")  # what it acknowledges survives its kill -9
 
@@ -71,7 +72,7 @@ def made(k: int, now: int) -> Submission:
 
 
 class Trouble:
-    """What happens to the fleet, one after another, drawn at random; `ends` when the tasks are through."""
+    """What happens to the fleet, one after another, drawn at random, until `over`; each kind once, but in a soak."""
 
     def __init__(self, fleet: Fleet, server: RedisPeer, rng: random.Random) -> None:
         self._fleet, self._server, self._rng = fleet, server, rng
@@ -81,7 +82,7 @@ class Trouble:
     async def go_on(self) -> None:
         kinds = ["kill_slot", "kill_guard", "stop_slot", "kill_worker", "stop_guard", "stop_tree", "restart_redis"]
         kinds.append("restart_all")
-        while not self.over:
+        while not self.over and (SOAK or not self.done):
             for kind in self._rng.sample(kinds, len(kinds)):
                 if self.over:
                     return
@@ -142,6 +143,7 @@ async def submitted(world: TasksWorld, n: int) -> list[str]:
         ids += await again(lambda tasks=tasks: world.queue.submit(*tasks))
         for task in (t for t in tasks if t.group == "cancelled"):
             await again(lambda task=task: world.queue.cancel(str(task.id)))
+        await asyncio.sleep(0.2)  # so that they come while others are done, and trouble goes on
     return ids
 
 
@@ -170,7 +172,7 @@ async def assert_each_ended_once(world: TasksWorld, ids: list[str], stopped: set
         assert (task.state is State.FAILURE) == (task.id in dead), task
         if task.state is State.SUCCESS and task.name in ("nap", "toil", "steps"):
             ended = [m for m in marks[task.id] if m.startswith(f"end {task.attempt} ")]
-            assert len(ended) == 1, (task, marks[task.id])
+            assert len(set(ended)) == 1, (task, marks[task.id])  # the client repeats a push whose answer was lost
     assert (await world.queue.counts())["running"] == 0
     return Counter(t.state.value for t in tasks.values())
 
@@ -182,7 +184,7 @@ async def test_every_task_ends_once_whatever_is_killed_or_stopped(world: TasksWo
     troubles = asyncio.create_task(trouble.go_on())
     try:
         ids = await submitted(world, N)
-        await world.until(lambda: nothing_open(world), timeout_s=1000 if os.environ.get("SOAK") else 200)
+        await world.until(lambda: nothing_open(world), timeout_s=1000 if SOAK else 200)
     finally:
         trouble.over = True
         await troubles
