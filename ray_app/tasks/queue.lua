@@ -13,9 +13,8 @@
 -- <prefix>:history       list: what is to be shipped  <prefix>:counts     hash: name|state -> how many, name|ms -> time
 local P, op, KEEP = KEYS[1] .. ':', ARGV[1], tonumber(ARGV[2])
 local ask = cjson.decode(ARGV[3])
-local clock = redis.call('TIME')
+local clock, SOON, TOKENS, MOST_DUE, LINES, NOTED = redis.call('TIME'), 1000, 16, 100, 1000, 65536
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local SOON, TOKENS, MOST_DUE, LINES, NOTED = 1000, 16, 100, 1000, 65536
 local ENDED = {SUCCESS = true, FAILURE = true, REVOKED = true}
 
 local function task(id) return P .. 'task:' .. id end
@@ -105,6 +104,15 @@ local function wait_for(id, after, whatever)
   return waits, failed
 end
 
+local function begin(id, after, whatever, queue, eta)
+  local waits, failed = wait_for(id, after, whatever)
+  if failed then
+    close(id, 'FAILURE', 'task ' .. failed .. ', for which it waits, did not succeed', '', true)
+  elseif waits == 0 then
+    if eta > now then delay(id, queue, eta) else ready(id, queue) end
+  end
+end
+
 local function add(t)
   if redis.call('EXISTS', task(t.id)) == 1 then return t.id end
   if t.key ~= '' then
@@ -116,18 +124,11 @@ local function add(t)
     'ended_at', 0, 'parent', t.parent, 'group', t.group, 'trace', t.trace, 'key', t.key, 'whatever', t.whatever,
     'after', cjson.encode(t.after), 'owner', '', 'error', '', 'result', '', 'following', '', 'progress', '')
   redis.call('ZADD', P .. 'open', now, t.id)
-  if t.parent ~= '' then
-    redis.call('SADD', P .. 'children:' .. t.parent, t.id)
-    if redis.call('HGET', task(t.parent), 'cancel') == '1' then
-      close(t.id, 'REVOKED', 'task ' .. t.parent .. ', which asked for it, was cancelled', '', false)
-      return t.id
-    end
-  end
-  local waits, failed = wait_for(t.id, t.after, t.whatever == 1)
-  if failed then
-    close(t.id, 'FAILURE', 'task ' .. failed .. ', for which it waits, did not succeed', '', true)
-  elseif waits == 0 then
-    if t.eta > now then delay(t.id, t.queue, t.eta) else ready(t.id, t.queue) end
+  if t.parent ~= '' then redis.call('SADD', P .. 'children:' .. t.parent, t.id) end
+  if redis.call('HGET', task(t.parent), 'cancel') == '1' then
+    close(t.id, 'REVOKED', 'task ' .. t.parent .. ', which asked for it, was cancelled', '', false)
+  else
+    begin(t.id, t.after, t.whatever == 1, t.queue, t.eta)
   end
   return t.id
 end
@@ -228,8 +229,7 @@ end
 -- When the next start of this handler is free. One that must wait takes that place, and keeps it unless it comes so
 -- late (a paused pool, busy slots) that many would start at once.
 local function free_at(t, rate)
-  local place = tonumber(t[7])
-  if place and now - place < math.max(rate.ms, SOON) then return now end
+  if now - (tonumber(t[7]) or 0) < math.max(rate.ms, SOON) then return now end
   local key = P .. 'rate:' .. t[2] .. (rate.by_tenant and ':' .. t[6] or '')
   local at = math.max(now, tonumber(redis.call('GET', key) or 0))
   redis.call('SET', key, at + rate.ms, 'PX', math.ceil(at - now + rate.ms + 60000))
@@ -329,16 +329,14 @@ local function reap()
   redis.call('ZREMRANGEBYSCORE', P .. 'ended', '-inf', now - KEEP)
   local late = redis.call('ZRANGEBYSCORE', P .. 'leases', '-inf', '(' .. now, 'LIMIT', 0, MOST_DUE)
   for _, id in ipairs(late) do
-    local t = redis.call('HMGET', task(id), 'attempt', 'tries', 'cancel', 'owner', 'state')
-    local lost = 'its worker was lost: ' .. tostring(t[4])
+    local t = redis.call('HMGET', task(id), 'attempt', 'tries', 'owner', 'state', 'cancel')
+    local lost = 'its worker was lost: ' .. tostring(t[3])
     redis.call('ZREM', P .. 'leases', id)
-    if t[5] ~= 'STARTED' then -- it is nobody's
-    elseif t[3] == '1' then
-      close(id, 'REVOKED', 'cancelled', '', false)
-    elseif tonumber(t[1]) >= tonumber(t[2]) then
+    if t[4] ~= 'STARTED' then -- it is nobody's
+    elseif tonumber(t[1]) >= tonumber(t[2]) and t[5] ~= '1' then
       close(id, 'FAILURE', lost, '', true)
     else
-      finish({id = id, token = t[4], outcome = 'RETRY', error = lost, due = now, lost = true})
+      finish({id = id, token = t[3], outcome = 'RETRY', error = lost, due = now, lost = true})
     end
   end
   return late
@@ -385,12 +383,7 @@ local function replay()
     for _, on in ipairs(cjson.decode(t[1])) do
       if redis.call('EXISTS', task(on)) == 1 then known[#known + 1] = on end -- else it succeeded long ago
     end
-    local waits, failed = wait_for(id, known, t[2] == '1')
-    if failed then
-      close(id, 'FAILURE', 'task ' .. failed .. ', for which it waits, did not succeed', '', true)
-    elseif waits == 0 then
-      ready(id, t[3])
-    end
+    begin(id, known, t[2] == '1', t[3], 0)
   end
   return again
 end
