@@ -144,7 +144,7 @@ async def submitted(world: TasksWorld, n: int) -> list[str]:
         ids += await again(lambda tasks=tasks: world.queue.submit(*tasks))
         for task in (t for t in tasks if t.group == "cancelled"):
             await again(lambda task=task: world.queue.cancel(str(task.id)))
-        await asyncio.sleep(0.2)  # so that they come while others are done, and trouble goes on
+        await asyncio.sleep(0.5)  # so that they come while others are done, and trouble goes on
     return ids
 
 
