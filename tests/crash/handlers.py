@@ -212,8 +212,6 @@ HANDLERS = (
     Handler(fan, Ask, retry=SOON),
     Handler(add, Ask, retry=SOON),
     Handler(noop, Ask, name="sweep", retry=SOON, house=True),
-
-
     Handler(linger, Ask, retry=Retry(0), limits=Limits(0.5, 30.0)),
     Handler(linger, Ask, name="linger_long", retry=Retry(0)),
     Handler(stubborn, Ask, retry=Retry(0), limits=Limits(0.3, 1.2)),
