@@ -19,8 +19,6 @@ from tests.story.conftest import House
 from tests.story.office import Office, opened
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.long]
-SUBJECTS = ("usecases", "explains", "prepared", "rules", "figures", "tasks", "neural", "content")
-COVERED = {f"ray_app.serving.{m}" for m in SUBJECTS}
 QUICK = Retries(first_s=0.01, most_s=0.02)
 
 
@@ -139,7 +137,50 @@ async def test_every_call_of_a_tenant_is_there(office: Office, lemo: AsyncLemo, 
     assert (await lemo.dead_tasks())["tasks"] == []
     assert await lemo.replay_dead_tasks([done.id]) == {"replayed": []}
     assert await lemo.drop_dead_tasks([done.id]) == {"dropped": []}
-    wanted = {u.name for u in USES if "operator's key" not in u.about and u.call.__module__ in COVERED}
+    assert (await lemo.list_reports())["reports"] == []
+    with pytest.raises(Refused, match="no report"):
+        await lemo.get_report("nobody")
+    wanted = {u.name for u in USES if "operator's key" not in u.about}
+    assert wanted - {use_of(r).name for r in network.seen} == set()
+
+
+async def test_every_call_of_an_operator_is_there(office: Office, network: Network) -> None:
+    tenant, key = office.shop.tenant, office.operator.headers["X-API-Key"]
+    async with AsyncLemo(key, "http://lemo", retries=QUICK, transport=network) as lemo:
+        every = {"cron": "0 3 * * *", "zone": "Europe/Berlin"}
+        assert len((await lemo.preview_schedule(**every, n=2))["preview"]) == 2
+        await lemo.put_schedule("nightly", "noop", **every)
+        assert [s["id"] for s in (await lemo.list_schedules(limit=1000))["schedules"]] == ["nightly"]
+        assert (await lemo.pause_schedule("nightly", "not now"))["why"] == "not now"
+        assert not (await lemo.resume_schedule("nightly"))["paused"]
+        assert (await lemo.trigger_schedule("nightly"))["task"].startswith("nightly@")
+        assert (await lemo.backfill_schedule("nightly", "2026-11-01T00:00:00Z", "2026-11-03T00:00:00Z"))["tasks"]
+        assert len((await lemo.get_schedule("nightly", n=3))["preview"]) == 3
+        assert await lemo.delete_schedule("nightly") == {"deleted": 1}
+        with pytest.raises(Refused, match="health was not checked"):
+            await lemo.status()
+        assert (await lemo.list_alerts(n=1))["alerts"] == []
+        (worker,) = (await lemo.list_workers())["workers"]
+        assert worker["pool"] == "general"
+        assert "default" in {q["queue"] for q in (await lemo.list_queues())["queues"]}
+        assert [p["pool"] for p in (await lemo.list_pools())["pools"]] == ["general"]
+        assert (await lemo.steer_pool("general", paused=False))["paused"] is False
+        assert (await lemo.get_pool("general"))["pool"] == "general"
+        flows = {f["flow"] for f in (await lemo.list_streams())["flows"]}
+        assert "hot" in flows
+        assert await lemo.steer_stream("hot", False) == {"flow": "hot", "paused": False}
+        assert (await lemo.list_letters("behavior-events"))["letters"] == []
+        assert await lemo.replay_letters("behavior-events", ["nobody"]) == {"sent": 0}
+        assert await lemo.drop_letters("behavior-events", ["nobody"]) == {"dropped": 0}
+        assert (await lemo.list_models(tenant))["versions"] == []
+        assert (await lemo.compare_shadow(tenant))["shadows"] == []
+        for call in (
+            lemo.show_model(tenant, "ranker", "v"), lemo.move_model(tenant, "ranker", "v", "live"),
+            lemo.rollback_model(tenant, "ranker"),
+        ):  # fmt: skip
+            with pytest.raises(Refused, match="ranker"):
+                await call
+    wanted = {u.name for u in USES if "operator's key" in u.about}
     assert wanted - {use_of(r).name for r in network.seen} == set()
 
 

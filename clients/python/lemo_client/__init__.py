@@ -3,6 +3,7 @@
 errors   what a call raises
 retry    which calls are sent again, and when
 calls    every call: its path, body and query
+operators  calls that need an operator's key
 client   Lemo and AsyncLemo
 tasks    the result of a task, as it comes
 """

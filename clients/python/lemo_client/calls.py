@@ -55,10 +55,10 @@ class Calls(Generic[R]):
         self, item_id: str, *, n: int | None = None, user_id: str | None = None, session_id: str | None = None
     ) -> R:
         """Items near one item."""
-        return self._do(_get(f"/api/v1/items/{_in_path(item_id)}/related", n=n, user_id=user_id, session_id=session_id))
+        return self._do(get(f"/api/v1/items/{in_path(item_id)}/related", n=n, user_id=user_id, session_id=session_id))
 
     def popular(self, *, scenario: str | None = None, category: str | None = None, n: int | None = None) -> R:
-        return self._do(_get("/api/v1/popular", scenario=scenario, category=category, n=n))
+        return self._do(get("/api/v1/popular", scenario=scenario, category=category, n=n))
 
     def explain(self, item_id: str, scenario: str, **ask: Any) -> R:
         """Why the item is in an answer, or why it is not; `ask` as of `recommend`."""
@@ -66,7 +66,7 @@ class Calls(Generic[R]):
 
     def trace(self, request_id: str) -> R:
         """How the answer of that id came to be."""
-        return self._do(_get(f"/api/v1/recommend/{_in_path(request_id)}/trace"))
+        return self._do(get(f"/api/v1/recommend/{in_path(request_id)}/trace"))
 
     def put_items(self, items: Sequence[Body], *, wait: bool = False) -> R:
         """`wait`: answer when they can be read. Give each a `version`, so that a retry overwrites nothing newer."""
@@ -74,7 +74,7 @@ class Calls(Generic[R]):
         return self._do(Call("POST", "/api/v1/items", {"items": list(items), "wait": wait}, safe=versioned))
 
     def get_item(self, item_id: str) -> R:
-        return self._do(_get(f"/api/v1/items/{_in_path(item_id)}"))
+        return self._do(get(f"/api/v1/items/{in_path(item_id)}"))
 
     def list_items(
         self,
@@ -85,11 +85,11 @@ class Calls(Generic[R]):
         type: str | None = None,
     ) -> R:
         """By id; `next` of the answer is the next page's `after`."""
-        return self._do(_get("/api/v1/items", limit=limit, after=after, category=category, type=type))
+        return self._do(get("/api/v1/items", limit=limit, after=after, category=category, type=type))
 
     def delete_item(self, item_id: str, *, version: int | None = None, wait: bool = False) -> R:
         query = _query(version=version, wait=wait)
-        path = f"/api/v1/items/{_in_path(item_id)}"
+        path = f"/api/v1/items/{in_path(item_id)}"
         return self._do(Call("DELETE", path, query=query, safe=version is not None))
 
     def track(self, behaviors: Sequence[Body], *, wait: bool = False) -> R:
@@ -103,28 +103,28 @@ class Calls(Generic[R]):
         return self._do(Call("POST", "/api/v1/users", {"users": list(users)}, safe=versioned))
 
     def get_user(self, user_id: str) -> R:
-        return self._do(_get(f"/api/v1/users/{_in_path(user_id)}"))
+        return self._do(get(f"/api/v1/users/{in_path(user_id)}"))
 
     def profile(self, user_id: str) -> R:
         """What the user did lately, and cared for over months."""
-        return self._do(_get(f"/api/v1/users/{_in_path(user_id)}/profile"))
+        return self._do(get(f"/api/v1/users/{in_path(user_id)}/profile"))
 
     def scenarios(self) -> R:
-        return self._do(_get("/api/v1/scenarios"))
+        return self._do(get("/api/v1/scenarios"))
 
     def put_scenario(self, scenario: str, **fields: Any) -> R:
         """Make it, or change the fields that are given."""
-        return self._do(Call("PUT", f"/api/v1/scenarios/{_in_path(scenario)}", fields))
+        return self._do(Call("PUT", f"/api/v1/scenarios/{in_path(scenario)}", fields))
 
     def rules(self) -> R:
-        return self._do(_get("/api/v1/rules"))
+        return self._do(get("/api/v1/rules"))
 
     def put_rule(self, rule: str, action: str, items: Sequence[Body], **fields: Any) -> R:
         body = {"action": action, "items": list(items), **fields}
-        return self._do(Call("PUT", f"/api/v1/rules/{_in_path(rule)}", body))
+        return self._do(Call("PUT", f"/api/v1/rules/{in_path(rule)}", body))
 
     def delete_rule(self, rule: str) -> R:
-        return self._do(Call("DELETE", f"/api/v1/rules/{_in_path(rule)}"))
+        return self._do(Call("DELETE", f"/api/v1/rules/{in_path(rule)}"))
 
     def realtime(
         self,
@@ -135,17 +135,17 @@ class Calls(Generic[R]):
         arm: str | None = None,
     ) -> R:
         """Impressions, clicks, conversions and users of the last windows: `1m`, `1h` or `1d`."""
-        return self._do(_get("/api/v1/analytics/realtime", window=window, n=n, scenario=scenario, arm=arm))
+        return self._do(get("/api/v1/analytics/realtime", window=window, n=n, scenario=scenario, arm=arm))
 
     def put_store(self, store: str, **fields: Any) -> R:
         """Written whole."""
-        return self._do(Call("PUT", f"/api/v1/stores/{_in_path(store)}", fields))
+        return self._do(Call("PUT", f"/api/v1/stores/{in_path(store)}", fields))
 
     def get_store(self, store: str) -> R:
-        return self._do(_get(f"/api/v1/stores/{_in_path(store)}"))
+        return self._do(get(f"/api/v1/stores/{in_path(store)}"))
 
     def list_stores(self, *, limit: int | None = None, after: str | None = None) -> R:
-        return self._do(_get("/api/v1/stores", limit=limit, after=after))
+        return self._do(get("/api/v1/stores", limit=limit, after=after))
 
     def send_events(self, events: Sequence[Body]) -> R:
         """What stores report; `tasks` of the answer are the ids of the tasks that they become."""
@@ -153,28 +153,28 @@ class Calls(Generic[R]):
 
     def search_events(self, q: str | None = None, **asked: Any) -> R:
         """By text, or the newest; `asked`: type, store, source, from, to, n."""
-        return self._do(_get("/api/v1/neural-events/search", q=q, **asked))
+        return self._do(get("/api/v1/neural-events/search", q=q, **asked))
 
     def get_event(self, event_id: str) -> R:
-        return self._do(_get(f"/api/v1/neural-events/{_in_path(event_id)}"))
+        return self._do(get(f"/api/v1/neural-events/{in_path(event_id)}"))
 
     def search_collection(self, collection: str, q: str | None = None, *, n: int | None = None) -> R:
         """What tasks put into the vector database."""
-        return self._do(_get(f"/api/v1/collections/{_in_path(collection)}/search", q=q, n=n))
+        return self._do(get(f"/api/v1/collections/{in_path(collection)}/search", q=q, n=n))
 
     def list_sources(self) -> R:
         """Where content comes from."""
-        return self._do(_get("/api/v1/sources"))
+        return self._do(get("/api/v1/sources"))
 
     def get_source(self, source: str) -> R:
-        return self._do(_get(f"/api/v1/sources/{_in_path(source)}"))
+        return self._do(get(f"/api/v1/sources/{in_path(source)}"))
 
     def put_source(self, source: str, kind: str, url: str, **fields: Any) -> R:
         """`kind`: rss, sitemap, html or json. Written whole."""
-        return self._do(Call("PUT", f"/api/v1/sources/{_in_path(source)}", {"kind": kind, "url": url, **fields}))
+        return self._do(Call("PUT", f"/api/v1/sources/{in_path(source)}", {"kind": kind, "url": url, **fields}))
 
     def delete_source(self, source: str) -> R:
-        return self._do(Call("DELETE", f"/api/v1/sources/{_in_path(source)}"))
+        return self._do(Call("DELETE", f"/api/v1/sources/{in_path(source)}"))
 
     def list_documents(
         self,
@@ -184,24 +184,24 @@ class Calls(Generic[R]):
         status: str | None = None,
         source_id: str | None = None,
     ) -> R:
-        return self._do(_get("/api/v1/documents", limit=limit, after=after, status=status, source_id=source_id))
+        return self._do(get("/api/v1/documents", limit=limit, after=after, status=status, source_id=source_id))
 
     def search_documents(self, q: str, *, n: int | None = None) -> R:
-        return self._do(_get("/api/v1/documents/search", q=q, n=n))
+        return self._do(get("/api/v1/documents/search", q=q, n=n))
 
     def get_document(self, document_id: str) -> R:
-        return self._do(_get(f"/api/v1/documents/{_in_path(document_id)}"))
+        return self._do(get(f"/api/v1/documents/{in_path(document_id)}"))
 
     def get_task(self, id: str, *, wait_s: float = 0.0) -> R:
         """With `wait_s` (up to 30) it answers when the task has ended, or after that time as it is."""
         query = {"wait_s": f"{wait_s:g}"} if wait_s else {}
-        return self._do(Call("GET", f"/api/v1/tasks/{_in_path(id)}", query=query, wait_s=wait_s))
+        return self._do(Call("GET", f"/api/v1/tasks/{in_path(id)}", query=query, wait_s=wait_s))
 
     def list_tasks(self, *, state: str | None = None, group: str | None = None, limit: int | None = None) -> R:
-        return self._do(_get("/api/v1/tasks", state=state, group=group, limit=limit))
+        return self._do(get("/api/v1/tasks", state=state, group=group, limit=limit))
 
     def cancel_task(self, id: str) -> R:
-        return self._do(Call("POST", f"/api/v1/tasks/{_in_path(id)}/cancel"))
+        return self._do(Call("POST", f"/api/v1/tasks/{in_path(id)}/cancel"))
 
     def task_history(
         self,
@@ -215,10 +215,17 @@ class Calls(Generic[R]):
     ) -> R:
         """Attempts that ended, the newest first; `before` in ms since 1970."""
         asked = {"id": id, "task": task, "state": state, "group": group, "before": before, "limit": limit}
-        return self._do(_get("/api/v1/tasks/history", **asked))
+        return self._do(get("/api/v1/tasks/history", **asked))
 
     def dead_tasks(self, *, limit: int | None = None) -> R:
-        return self._do(_get("/api/v1/dead-tasks", limit=limit))
+        return self._do(get("/api/v1/dead-tasks", limit=limit))
+
+    def list_reports(self) -> R:
+        """The tenant's weekly reports, the newest first."""
+        return self._do(get("/api/v1/reports"))
+
+    def get_report(self, id: str) -> R:
+        return self._do(get(f"/api/v1/reports/{in_path(id)}"))
 
     def replay_dead_tasks(self, ids: Sequence[str]) -> R:
         """They begin again. One that was replayed and died once more meanwhile would begin a third time."""
@@ -268,7 +275,7 @@ def _listed(values: Sequence[Any] | None) -> list[Any] | None:
     return None if values is None else list(values)
 
 
-def _get(path: str, **asked: Any) -> Call:
+def get(path: str, **asked: Any) -> Call:
     return Call("GET", path, query=_query(**asked))
 
 
@@ -276,5 +283,5 @@ def _query(**asked: Any) -> dict[str, str]:
     return {k: str(v).lower() if isinstance(v, bool) else str(v) for k, v in given(**asked).items()}
 
 
-def _in_path(id: str) -> str:
+def in_path(id: str) -> str:
     return quote(id, safe="")

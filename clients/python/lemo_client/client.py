@@ -1,4 +1,5 @@
-"""The two clients: `Lemo` waits, `AsyncLemo` is awaited. Both have the calls of calls.py."""
+"""The two clients: `Lemo` waits, `AsyncLemo` is awaited. Both have the calls of calls.py
+and operators.py."""
 
 from __future__ import annotations
 
@@ -10,8 +11,9 @@ from typing import Any
 import httpx
 
 from lemo_client import calls
-from lemo_client.calls import Body, Call, Calls, part
+from lemo_client.calls import Body, Call, part
 from lemo_client.errors import Refused, Unreachable
+from lemo_client.operators import OperatorCalls
 from lemo_client.retry import Retries
 from lemo_client.tasks import AsyncTaskResult, TaskResult
 
@@ -19,7 +21,7 @@ URL = "http://127.0.0.1:10071"
 Answer = dict[str, Any]
 
 
-class Lemo(Calls[Answer]):
+class Lemo(OperatorCalls[Answer]):
     """`key`: an API key, which says whose data it is. `transport`: another one of httpx, as tests have it. Close it, or
     use it in a `with`; one client may be shared by threads."""
 
@@ -88,7 +90,7 @@ class Lemo(Calls[Answer]):
             time.sleep(pause)
 
 
-class AsyncLemo(Calls[Awaitable[Answer]]):
+class AsyncLemo(OperatorCalls[Awaitable[Answer]]):
     """As Lemo, awaited. One client belongs to one event loop."""
 
     def __init__(
