@@ -1,7 +1,6 @@
 -- The task queue: every change of a task is one call of this script, made by queue.py, slot.py and guard.py.
 -- KEYS[1] prefix   ARGV[1] operation   ARGV[2] for how long an ended task is kept (ms)   ARGV[3] JSON of the operation
--- Above this line script.py puts MOVES: which state may follow which, as task.py has it.
---
+-- Above this line script.py puts MOVES: which state may follow which, as task.py has it. Keys:
 -- <prefix>:task:<id>     hash: the task            <prefix>:queue:<name>  list: ids that may begin
 -- <prefix>:open          ids that have not ended, by submission
 -- <prefix>:delayed       ids by due time           <prefix>:leases        ids of running ones by the end of their lease
@@ -11,11 +10,10 @@
 -- <prefix>:turns:<pool>  hash: whose turn it is    <prefix>:turn:<slot>   its last claim, so that one can be repeated
 -- <prefix>:pool:<pool>   hash: what operators want <prefix>:rate:<name>   when the next start is free
 -- <prefix>:history       list: what is to be shipped  <prefix>:counts     hash: name|state -> how many, name|ms -> time
-local P, op, KEEP = KEYS[1] .. ':', ARGV[1], tonumber(ARGV[2])
-local ask = cjson.decode(ARGV[3])
-local clock, SOON, TOKENS, MOST_DUE, LINES, NOTED = redis.call('TIME'), 1000, 16, 100, 1000, 65536
+local P, op, KEEP, ask = KEYS[1] .. ':', ARGV[1], tonumber(ARGV[2]), cjson.decode(ARGV[3])
+local SOON, TOKENS, MOST_DUE, LINES, NOTED, clock = 1000, 16, 100, 1000, 65536, redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local ENDED = {SUCCESS = true, FAILURE = true, REVOKED = true}
+local ENDED, LAST = {SUCCESS = true, FAILURE = true, REVOKED = true}, '[\192-\255][\128-\191]*$' -- half a character
 
 local function task(id) return P .. 'task:' .. id end
 
@@ -42,11 +40,12 @@ local function delay(id, queue, due)
   if due - now < SOON then wake(queue) end
 end
 
--- What is shipped to the history: the task as it is now, once for each attempt that ended; of what is long the first
--- NOTED bytes.
+-- What is shipped to the history, once for each attempt that ended; of what is long the first NOTED bytes.
 local function note(id)
   local flat, record = redis.call('HGETALL', task(id)), {}
-  for i = 1, #flat, 2 do record[flat[i]] = flat[i + 1]:sub(1, NOTED) end
+  for i = 1, #flat, 2 do
+    record[flat[i]] = #flat[i + 1] > NOTED and flat[i + 1]:sub(1, NOTED):gsub(LAST, '', 1) or flat[i + 1]
+  end
   record.noted_at = now
   redis.call('RPUSH', P .. 'history', cjson.encode(record))
   local name, began = record.name, tonumber(record.started_at)
@@ -86,8 +85,7 @@ local function close(id, to, error, result, dead)
   end
 end
 
--- Counts those of `after` that have not ended, and makes the task wait for them; the first that failed, unless
--- `whatever`.
+-- Counts those of `after` that have not ended, and waits for them; also the first that failed, unless `whatever`.
 local function wait_for(id, after, whatever)
   local waits, failed, seen = 0, nil, {}
   for _, on in ipairs(after) do
@@ -265,8 +263,7 @@ local function take(id, c)
   return true
 end
 
--- The next task of the pool's queues, or false, and whether more may be found at once; the same token again gets the
--- task that it got.
+-- The next task of the pool's queues, or false, and whether to ask again; the same token again gets the same task.
 local function claim(c)
   local token, id = (redis.call('GET', P .. 'turn:' .. c.slot) or ''):match('^(%S+) (.+)$')
   if token == c.token and mine(id, token) then
@@ -291,14 +288,12 @@ local function turn()
   local told = ask.finish and finish(ask.finish) or 1
   if not ask.claim then return {told, -1} end
   local id, more = claim(ask.claim)
-  if more then return {told, 0} end
-  if id then return {told, 0, cjson.encode(redis.call('HGETALL', task(id)))} end
+  if id or more then return {told, 0, id and cjson.encode(redis.call('HGETALL', task(id))) or nil} end
   local next = redis.call('ZRANGE', P .. 'delayed', 0, 0, 'WITHSCORES')
   return {told, next[2] and math.max(0, tonumber(next[2]) - now) or -1}
 end
 
--- renew: {lease, held: {{id, token}...}}. Of each: 1 held, 2 held and to be cancelled, 3 ended by
--- that token itself, 0 lost.
+-- renew: {lease, held: {{id, token}...}}. Of each: 1 held, 2 held and to be cancelled, 3 it told its end, 0 lost.
 local function renew()
   local answers = {}
   for i, h in ipairs(ask.held) do

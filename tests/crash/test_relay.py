@@ -164,7 +164,7 @@ async def test_a_large_argument_is_cut_so_that_redis_and_the_log_take_it(office:
     await office.drained(office.relay())
     (entry,) = [e for p in range(2) for e in await office.log.read(TOPIC, p, 0, 10)]
     assert len(entry.body) < 70_000
-    assert orjson.loads(entry.body)["argument"].endswith("ü" * 1000 + "\ufffd")
+    assert orjson.loads(entry.body)["argument"].endswith("ü" * 1000)
 
 
 async def test_the_flow_waits_for_analytics_and_writes_each_attempt_once(office: Office, clickhouse_url: str) -> None:

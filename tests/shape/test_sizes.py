@@ -53,6 +53,12 @@ def test_files_are_small() -> None:
     assert quantiles(sizes.values(), n=10)[-1] <= 300
 
 
+def test_scripts_are_small() -> None:
+    sizes = {f: len(f.read_text().splitlines()) for f in (ROOT / "ray_app").rglob("*") if f.suffix in (".lua", ".sql")}
+    assert len(sizes) > 5
+    assert not {f.relative_to(ROOT): n for f, n in sizes.items() if n > 400}
+
+
 def test_functions_are_small() -> None:
     sizes = [lines(f) for file in SOURCES for f in functions(file)]
     assert median(sizes) <= 8
