@@ -43,7 +43,7 @@ class Slow(MemoryDocuments):
 @pytest.fixture
 async def loading(shop: Shop) -> AsyncIterator[Shop]:
     """The shop in a replica whose shelf never comes."""
-    await shop.put(replace(CALM, budget_s=0.4))
+    await shop.put(replace(CALM, budget_s=0.6))
     shelves = Shelves(Slow(CLOCK), shop.parts.shelves._vectors, shop.redis, "p", lambda tenant: None)
     yield replace(shop, parts=replace(shop.parts, shelves=shelves))
     await shelves.stop()
@@ -72,7 +72,7 @@ async def test_what_may_not_be_shown_stays_out(loading: Shop) -> None:
     await listed(loading, *LISTED)
     off = replace(item("i7", category="c3"), status="unavailable")
     await loading.documents.upsert(TENANT, "items", [Document("i7", 2, {**item_to_dict(off), "row": 7})])
-    await loading.put(replace(CALM, budget_s=0.4, hidden=frozenset({"i3"}), pins=(Pin("i20", 1),)))
+    await loading.put(replace(CALM, budget_s=0.6, hidden=frozenset({"i3"}), pins=(Pin("i20", 1),)))
     await loading.parts.rules.put(TENANT, Rule("r", HIDE, (Filter("item_id", "eq", "i9"),)))
     slate = await ask(loading, n=4)
     assert ids(slate)[:3] == ["i5", "i20", "i30"]  # the pin is no item of the list
@@ -90,7 +90,7 @@ async def test_what_is_sold_out_stays_out(loading: Shop) -> None:
 
 async def test_what_is_drawn_by_chance_is_drawn_for_each_answer_anew(loading: Shop) -> None:
     await listed(loading, *(f"i{k}" for k in range(1, 40)))
-    await loading.put(replace(CALM, budget_s=0.4, exploration=Exploration(1.0)))
+    await loading.put(replace(CALM, budget_s=0.6, exploration=Exploration(1.0)))
     answers = [await ask(loading, n=10) for _ in range(3)]
     assert len({tuple(ids(slate)) for slate in answers}) == 3
     assert all(0 < i.propensity < 1 for slate in answers for i in slate.items)
