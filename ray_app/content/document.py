@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from hashlib import sha256
 from typing import Any
+from urllib.parse import urljoin
 
 from ray_app.clock import Clock
 from ray_app.errors import NotFound
@@ -88,6 +89,14 @@ def normal_url(url: str) -> str:
     from courlan import clean_url
 
     return str(clean_url(url) or url)
+
+
+def joined(base: str, link: str) -> str:
+    """`link` as it is meant on the page `base`; "" for one that is no URL, which anybody may have written."""
+    try:
+        return urljoin(base, link)
+    except ValueError:
+        return ""
 
 
 def document_id(url: str) -> str:

@@ -164,7 +164,7 @@ def _moved(url: str, location: str) -> str:
     try:
         return urljoin(url, location)
     except ValueError as e:
-        raise FetchFailed(f"{url} redirects to {ascii(location[:200])}, which is no URL: {e}") from None
+        raise FetchFailed(f"{url} redirects to {location[:200]!a}, which is no URL: {e}") from None
 
 
 def _sendable(value: str, most: int) -> str:
