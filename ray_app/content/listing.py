@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from ray_app.content.document import Found, joined
-from ray_app.content.extract import MOST_TEXT, MOST_TITLE, decoded, plain, time_of, words
+from ray_app.content.extract import MOST_TEXT, MOST_TITLE, decoded, moment, plain, time_of, words
 from ray_app.content.failed import FetchFailed
 from ray_app.content.fetch import Page
 from ray_app.content.source import Source
@@ -84,7 +84,7 @@ def _media(url: str, links: list[str]) -> tuple[str, ...]:
 
 
 def _ms(parsed: Any) -> int:
-    return max(0, calendar.timegm(parsed) * 1000) if parsed else 0
+    return moment(calendar.timegm(parsed) * 1000) if parsed else 0
 
 
 def _sitemap(source: Source, page: Page, body: bytes) -> Listing:
@@ -180,7 +180,7 @@ def _moment(value: Any) -> int:
         return time_of(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e14:
         return 0
-    return int(value if value > 1e11 else value * 1000)
+    return moment(int(value if value > 1e11 else value * 1000))
 
 
 READERS: Mapping[str, Callable[[Source, Page, bytes], Listing]] = {
