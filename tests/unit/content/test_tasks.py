@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import pytest
 
-from ray_app.content import retention, source
-from ray_app.content.document import Kept, Status, document_id, normal_url
+from ray_app.content import retention, source, sync
+from ray_app.content.document import Document, Found, Kept, Status, document_id, normal_url
 from ray_app.content.source import Sources
-from ray_app.tasks.task import State, Task
+from ray_app.content.tasks import SourceAsk, collect_from_source
+from ray_app.tasks.task import State, Submission, Task
 from ray_app.wiring.handlers import HANDLERS as wiring_handlers
 from ray_app.wiring.stores import World
 from tests.tasks_world import TasksWorld
@@ -307,3 +309,65 @@ async def test_what_is_old_goes_with_its_items(web: Web, tasks: TasksWorld, worl
     fresh = await done(tasks, "fetch_url", {"url": web.url("/tea")})  # it is nobody's copy any more
     assert fresh.result["success"]
     assert (await kept.get(id_of(web, "/tea"))).status is Status.INDEXED
+
+
+async def test_an_hourly_source_is_due_at_an_hourly_collection(web: Web, tasks: TasksWorld, world: World) -> None:
+    """The schedule's hours are not exact, and a collection takes its time."""
+    publish(web)
+    await put(world, "hourly", web, "/feed", every=3600)
+    kept = Sources(world.documents, world.clock, T)
+    now = world.clock.now()
+    for ago_s, asked in ((3300, 1), (3200, 1)):
+        await kept.tell("hourly", replace(await kept.state("hourly"), collected_at=now - ago_s * 1000))
+        await done(tasks, "collect_all_sources")
+        assert web.paths().count("/feed") == asked
+
+
+async def test_what_waits_already_is_not_submitted_again(web: Web, world: World) -> None:
+    """Else a queue that is behind would get a task more of each page with every collection."""
+    publish(web)
+    await put(world, "gazette", web, "/feed")
+    first, second, other = Told(world), Told(world), Told(world, "other")
+    await collect_from_source(SourceAsk(source_id="gazette"), cast(Any, first))
+    await collect_from_source(SourceAsk(source_id="gazette"), cast(Any, second))
+    assert len(first.asked) == 3
+    assert second.asked == first.asked
+    kept = Kept(world.documents, world.clock, T)
+    tea = await kept.get(id_of(web, "/tea"))
+    await kept.put(replace(tea, raw="another"))
+    anew = Told(world)
+    await collect_from_source(SourceAsk(source_id="gazette"), cast(Any, anew))
+    assert len(anew.asked - first.asked) == 1  # the page that was fetched anew
+    made = source.parse("gazette", {"kind": "rss", "url": web.url("/feed")})
+    await Sources(world.documents, world.clock, "other").put(made)
+    await collect_from_source(SourceAsk(source_id="gazette"), cast(Any, other))
+    assert not other.asked & first.asked
+
+
+class Told:
+    """A run that notes which tasks it is to submit."""
+
+    attempt, id, trace = 1, "task-1", ""
+
+    def __init__(self, stores: World, tenant: str = T) -> None:
+        self.stores, self.tenant = stores, tenant
+        self.asked: set[str | None] = set()
+
+    async def progress(self, done: int, total: int = 0, note: str = "") -> None: ...
+
+    async def submit(self, *asked: Submission) -> list[str]:
+        self.asked |= {one.id for one in asked}
+        return []
+
+
+async def test_a_batch_that_has_no_time_left_hands_on_the_rest(
+    web: Web, tasks: TasksWorld, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sync, "BATCH_S", -1.0)  # enough for one document
+    kept = Kept(world.documents, world.clock, T)
+    ids = [f"d{k}" for k in range(4)]
+    await kept.put(*(Document(i, web.url(f"/{i}"), Status.FETCHED, 1, said=Found(title=f"Title {i}")) for i in ids))
+    task = await done(tasks, "batch_process", {"document_ids": ids})
+    assert task.state is State.SUCCESS
+    assert {d.status for d in (await kept.get_many(ids)).values()} <= {Status.INDEXED, Status.DUPLICATE}
+    assert task.result == {"processed": 4, "failed": []}
