@@ -38,7 +38,7 @@ async def process(
     await check()
     done = await effects.apply(stores, tenant, event)
     await kept.index([entry], rows)
-    await kept.keep([_entry(event, done)], DONE)
+    await kept.keep([_entry(event, done)], DONE, rows)
     return {"event_id": event.event_id, "duplicate": False, "indexed": True, "effects": done}
 
 
