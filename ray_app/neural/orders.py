@@ -96,20 +96,31 @@ def _by_dish(lines: Sequence[Line]) -> dict[str, Line]:
     return {dish: line for dish, line in found.items() if line.quantity > 0}
 
 
-async def keep(documents: Documents, tenant: str, e: NeuralEvent, order_id: str) -> list[NeuralEvent]:
-    """Keep this event of the order, and return all of its events, in order. The order as it is now is kept too: what
-    more events made replaces what fewer did. Raises InvalidField for an order of more than MOST_PARTS events."""
+async def keep(documents: Documents, tenant: str, e: NeuralEvent, order_id: str, now: int) -> list[NeuralEvent]:
+    """Keep this event of the order, and return all of its events, in order. The order as it is `now` (ms) is kept too:
+    what more events made replaces what fewer did. Raises InvalidField for an order of more than MOST_PARTS events."""
     empty = Sale(e.store_id, order_id)
     part = Document(f"{empty.key}-{e.at:015d}-{digest(e.event_id)[:12]}", 0, e.body())
     await documents.upsert(tenant, PARTS, [part])
-    ends = [Where("id", "lte", f"{empty.key}.")]
-    found = await documents.find(tenant, PARTS, ends, MOST_PARTS + 1, after=f"{empty.key}-")
+    found = await _parts(documents, tenant, empty.key, MOST_PARTS + 1)
     if len(found) > MOST_PARTS:
         raise InvalidField("data.order_id", order_id, f"an order of at most {MOST_PARTS} events")
     events = [event_of(d.body) for d in found]
-    whole = Document(empty.key, len(events), fold(empty, events).body())
+    whole = Document(empty.key, len(events), {**fold(empty, events).body(), "kept_at": now})
     await documents.upsert(tenant, KIND, [whole])
     return events
+
+
+async def _parts(documents: Documents, tenant: str, key: str, most: int) -> list[Document]:
+    return await documents.find(tenant, PARTS, [Where("id", "lte", f"{key}.")], most, after=f"{key}-")
+
+
+async def forget(documents: Documents, tenant: str, gone: Sequence[Document]) -> None:
+    """Take these orders away; their events, of which they could be made again, go first."""
+    for order in gone:
+        while parts := await _parts(documents, tenant, order.id, MOST_PARTS):
+            await documents.upsert(tenant, PARTS, [Document(p.id, p.version, {}, deleted=True) for p in parts])
+    await documents.upsert(tenant, KIND, [Document(d.id, d.version, {}, deleted=True) for d in gone])
 
 
 def behaviors(tenant: str, e: NeuralEvent, order_id: str, events: Sequence[NeuralEvent]) -> list[Behavior]:

@@ -88,6 +88,16 @@ class Collection:
         """Keep them and index them."""
         await self.index(entries, await self.keep(entries, version))
 
+    async def forget(self, documents: Sequence[Document]) -> None:
+        """Take them away; what finds them goes first."""
+        rows = [int(d.body["row"]) for d in documents]
+        space, _ = await self._embedded([""])
+        await self._vectors.delete(self._tenant, space, np.asarray(rows, np.int32))
+        heads = [Document(_head(r), 0, {}, deleted=True) for r in rows]
+        await self._documents.upsert(self._tenant, self._heads, heads)
+        gone = [Document(d.id, d.version, {}, deleted=True) for d in documents]
+        await self._documents.upsert(self._tenant, self.kind, gone)
+
     async def newest(self, n: int, where: Sequence[Where] = ()) -> list[Found]:
         """The last n (by their rows) that pass `where`, the newest first."""
         heads = await self._documents.find(self._tenant, self._heads, where, n)
