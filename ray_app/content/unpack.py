@@ -25,14 +25,18 @@ class Gunzip:
                 out += self._z.decompress(part, most - len(out))
                 part = self._z.unconsumed_tail
                 if self._z.eof:
-                    self._members += 1
-                    if self._members > MOST_MEMBERS:
-                        raise FetchFailed(f"the body has more than {MOST_MEMBERS} gzip members")
-                    rest = self._z.unused_data
-                    part, self._z = (rest if rest.startswith(GZIP) else b""), zlib.decompressobj(31)
+                    part = self._next()
         except zlib.error as e:
             raise FetchFailed(f"the body is no gzip: {e}") from None
         return bytes(out)
+
+    def _next(self) -> bytes:
+        """Begin with the next member; returns what is there of it."""
+        self._members += 1
+        if self._members > MOST_MEMBERS:
+            raise FetchFailed(f"the body has more than {MOST_MEMBERS} gzip members")
+        rest, self._z = self._z.unused_data, zlib.decompressobj(31)
+        return rest if rest.startswith(GZIP) else b""
 
 
 def too_large(limit: int) -> FetchFailed:
