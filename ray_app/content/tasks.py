@@ -109,7 +109,7 @@ async def batch_process(ask: BatchAsk, run: Run) -> dict[str, Any]:
     ids = ask.document_ids if ask.part is None else await waiting_part(run.stores, _tenant(run), ask.part)
     done, failed, rest = await process_many(run.stores, _tenant(run), ids)
     if rest and ask.part is None:
-        (more,) = await run.gather(Submission("batch_process", {"document_ids": rest}, id=f"{run.id}-rest"))
+        (more,) = await run.gather(Submission("batch_process", {"document_ids": rest}, id=f"{run.id}.rest"))
         told: dict[str, Any] = more.result if more.state is State.SUCCESS else {"processed": 0, "failed": rest}
         done, failed = done + told["processed"], failed + told["failed"]
     return {"processed": done, "failed": failed}
@@ -182,12 +182,12 @@ async def sync_pipeline(ask: SyncAsk, run: Run) -> dict[str, Any]:
         found = await _each_tenant(run, "sync_pipeline", ask.model_dump())
         return {step: _sum([t[step] for t in found]) for step in ("collect", "process", "deduplicate", "index")}
     sources = await _collected(run, ask.source_ids, {"process": False, "once": True})
-    parts = await run.gather(*(Submission("batch_process", {"part": k}, id=f"{run.id}-part-{k}") for k in range(PARTS)))
+    parts = await run.gather(*(Submission("batch_process", {"part": k}, id=f"{run.id}.part.{k}") for k in range(PARTS)))
     since = min(t.submitted_at for t in parts) - SKEW_MS
     copies = await deduplicate(run.stores, run.tenant, since)
     index: dict[str, Any] = {"documents": await indexed(run.stores, run.tenant, since)}
     if ask.rebuild:
-        (made,) = await run.gather(Submission("rebuild_index", {}, id=f"{run.id}-index"))
+        (made,) = await run.gather(Submission("rebuild_index", {}, id=f"{run.id}.index"))
         index = made.result if made.state is State.SUCCESS else {**index, "reason": made.error}
     done = [t.result for t in parts if t.state is State.SUCCESS]
     counted = {"processed": sum(d["processed"] for d in done), "failed": sum(len(d["failed"]) for d in done)}
@@ -206,7 +206,7 @@ async def _collected(run: Run, ids: Sequence[str] | None, how: dict[str, Any]) -
     wanted = [s.id for s in known.values() if s.enabled] if ids is None else list(dict.fromkeys(ids))
     if missing := [i for i in wanted if i not in known]:
         raise Fail(f"sources {', '.join(missing)[:500]} are unknown to tenant {run.tenant!r}")
-    asked = [Submission("collect_from_source", {"source_id": i, **how}, id=f"{run.id}-{i}") for i in wanted]
+    asked = [Submission("collect_from_source", {"source_id": i, **how}, id=f"{run.id}.source.{i}") for i in wanted]
     done = await run.gather(*asked) if asked else []
     return [_of_source(i, t) for i, t in zip(wanted, done, strict=True)]
 
@@ -221,7 +221,7 @@ async def _each_tenant(run: Run, name: str, argument: dict[str, Any]) -> list[di
     """Of the house's own task: the same of every tenant that has sources, as children."""
     stores: Stores = run.stores
     having = [t for t in await tenants(stores) if await Sources(stores.documents, stores.clock, t).list()]
-    asked = [Submission(name, argument, tenant=t, id=f"{run.id}-{t}") for t in having]
+    asked = [Submission(name, argument, tenant=t, id=f"{run.id}.tenant.{t}") for t in having]
     done = await run.gather(*asked) if asked else []
     return [t.result for t in done if t.state is State.SUCCESS]
 

@@ -9,11 +9,13 @@ from typing import Any, cast
 import orjson
 import pytest
 
+from ray_app.access.keys import Keys
 from ray_app.content import retention, source, sync
 from ray_app.content.document import Document, Found, Kept, Status, document_id, normal_url
 from ray_app.content.source import Sources
-from ray_app.content.tasks import SourceAsk, collect_from_source
+from ray_app.content.tasks import Nothing, SourceAsk, collect_all_sources, collect_from_source
 from ray_app.tasks.task import State, Submission, Task
+from ray_app.tasks.work import Parked
 from ray_app.wiring.handlers import HANDLERS as wiring_handlers
 from ray_app.wiring.stores import World
 from tests.tasks_world import TasksWorld
@@ -352,8 +354,13 @@ class Told:
     def __init__(self, stores: World, tenant: str = T) -> None:
         self.stores, self.tenant = stores, tenant
         self.asked: set[str | None] = set()
+        self.gathered: list[Submission] = []
 
     async def progress(self, done: int, total: int = 0, note: str = "") -> None: ...
+
+    async def gather(self, *asked: Submission) -> list[Task]:
+        self.gathered += asked
+        raise Parked
 
     async def submit(self, *asked: Submission) -> list[str]:
         self.asked |= {one.id for one in asked}
@@ -371,3 +378,31 @@ async def test_a_batch_that_has_no_time_left_hands_on_the_rest(
     assert task.state is State.SUCCESS
     assert {d.status for d in (await kept.get_many(ids)).values()} <= {Status.INDEXED, Status.DUPLICATE}
     assert task.result == {"processed": 4, "failed": []}
+
+
+async def test_a_source_may_be_called_as_a_step_is(web: Web, tasks: TasksWorld, world: World) -> None:
+    publish(web)
+    for id in ("part-0", "index"):
+        await put(world, id, web, "/feed")
+    task = await done(tasks, "sync_pipeline")
+    assert task.state is State.SUCCESS
+    assert task.result["collect"]["sources"] == 2
+    assert task.result["process"] == {"processed": 3, "failed": 0}
+
+
+async def test_no_tenant_gets_the_task_of_another_for_its_own(web: Web, world: World) -> None:
+    """`a-s` is a tenant, and `s` a source of tenant `a`."""
+    for tenant in ("a", "a-s"):
+        await Keys(world.documents, world.clock).create(tenant)
+        made = source.parse("s", {"kind": "rss", "url": web.url("/feed")})
+        await Sources(world.documents, world.clock, tenant).put(made)
+    house = Told(world, "system")
+    with pytest.raises(Parked):
+        await collect_all_sources(Nothing(), cast(Any, house))
+    of_tenant = {one.tenant: one.id for one in house.gathered}
+    inner = Told(world, "a")
+    inner.id = str(of_tenant["a"])
+    with pytest.raises(Parked):
+        await collect_all_sources(Nothing(), cast(Any, inner))
+    assert len(of_tenant) == 2
+    assert inner.gathered[0].id not in of_tenant.values()
