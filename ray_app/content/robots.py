@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 512 * 1024  # the RFC wants 500 KiB at least
 
+# A longer one is kept for a collection: of a host that has a name for each page Redis would else have all of them.
+LONG, LONG_KEEP_S = 16 * 1024, 600
+
 
 class Robots:
     """`get`: the text at a URL, "" where the server says that there is none; raises FetchFailed while nobody knows,
@@ -34,7 +37,8 @@ class Robots:
         found: Any = await self._redis.get(key)
         text: str = found.decode() if found is not None else await self._get(f"{origin}/robots.txt")
         if found is None:
-            await self._redis.set(key, text.encode(), ex=self._keep_s)
+            keep_s = self._keep_s if len(text) <= LONG else min(self._keep_s, LONG_KEEP_S)
+            await self._redis.set(key, text.encode(), ex=keep_s)
         if not may(text, self._agent, url):
             raise FetchFailed(f"{origin}/robots.txt forbids {url} to {self._agent}")
         return _group(text, self._agent).delay_s
