@@ -43,6 +43,7 @@ async def _order(stores: Stores, tenant: str, event: NeuralEvent) -> Done:
     found = orders.behaviors(tenant, event, order_id, known)
     if found:
         await stores.log.append(stores.settings.events.behavior_topic, [behavior_entry(b) for b in found])
+        await orders.tell(stores.documents, tenant, event, order_id, found)
     counts = {type: sum(b.type == type for b in found) for type in ("cart", "purchase")}
     return [{"effect": "behaviors", "order_id": order_id, **counts}]
 

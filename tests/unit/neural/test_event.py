@@ -14,7 +14,7 @@ from ray_app.clock import FixedClock
 from ray_app.config import Tasks
 from ray_app.errors import InvalidField
 from ray_app.neural.event import DATA, parse, task_id
-from ray_app.neural.orders import behaviors
+from ray_app.neural.orders import Known, behaviors
 from ray_app.neural.search import words
 from ray_app.neural.tasks import HANDLERS
 from ray_app.tasks.queue import Queue
@@ -128,7 +128,7 @@ def test_what_anybody_may_send_is_an_event_or_names_a_field(type: str, data: Any
     assert parse(orjson.loads(found.entry().body), NOW) == found
     assert isinstance(words(found.data), str)
     if type.startswith(("order", "payment")):  # what was taken can be worked on
-        assert all(b.item_id in ("a", "5") for b in behaviors(TENANT, found, "o", [found]))
+        assert all(b.item_id in ("a", "5") for b in behaviors(TENANT, found, "o", Known([found], frozenset())))
 
 
 @pytest.mark.parametrize("name", ["process_neural_event", "src.core.celery_tasks.process_neural_event"])
