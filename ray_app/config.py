@@ -127,6 +127,12 @@ class Content(Section):
         return tuple(h.lower().rstrip(".") for h in hosts if h)
 
 
+class Neural(Section):
+    """What stores report."""
+
+    keep_s: int = Field(730 * 86400, ge=86400)
+
+
 class Scheduler(Section):
     """`workers_s`: it decides only while a worker was seen within so long; 0: always. `ledger_keep`: due times of each
     schedule whose line is kept."""
@@ -199,6 +205,7 @@ class Settings(Section):
     streams: Streams = Streams()
     tasks: Tasks = Tasks()
     content: Content = Content()
+    neural: Neural = Neural()
     scheduler: Scheduler = Scheduler()
     features: Features = Features()
     metrics: Metrics = Metrics()

@@ -10,9 +10,9 @@ from zoneinfo import ZoneInfo, available_timezones
 from ray_app.catalog.item import parse_attributes
 from ray_app.catalog.tenant import SYSTEM
 from ray_app.clock import Clock
-from ray_app.errors import Forbidden, InvalidField, NotFound
+from ray_app.errors import Forbidden, InvalidField, NotFound, Unavailable
 from ray_app.events.schema import parse_id, refuse_unknown
-from ray_app.stores.base import Document, Where
+from ray_app.stores.base import Document, Outcome, Where
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -61,10 +61,12 @@ class Stores:
         self._documents, self._redis, self._prefix, self._clock = documents, redis, prefix, clock
 
     async def put(self, store: Store) -> None:
-        """Written whole. Raises Forbidden where the id is another tenant's."""
+        """Written whole. Raises Forbidden where the id is another tenant's, Unavailable while the clock is behind."""
         await self._claim(store)
         body = {k: getattr(store, k) for k in Store.__slots__}
-        await self._documents.upsert(SYSTEM, KIND, [Document(store.id, self._clock.now(), body)])
+        (outcome,) = await self._documents.upsert(SYSTEM, KIND, [Document(store.id, self._clock.now(), body)])
+        if outcome is Outcome.STALE:
+            raise Unavailable(f"store {store.id!r} was not written: the clock is behind the last write's. Try again")
 
     async def get(self, id: str, tenant: str = SYSTEM) -> Store:
         """`tenant` SYSTEM: of any. Raises NotFound, also for a store of another tenant: nobody learns of it."""

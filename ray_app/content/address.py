@@ -15,8 +15,12 @@ Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 # Not public, whatever this Python's list says: what IANA keeps for protocols, where clouds answer too, translation
-# of a local net, and a public number at which a cloud answers inside.
-INSIDE = tuple(map(ipaddress.ip_network, ("192.0.0.0/24", "64:ff9b:1::/48", "168.63.129.16/32")))
+# of a local net, a public number at which a cloud answers inside, the local nets of IPv6 before fc00::/7, relays into
+# 6to4, and documentation.
+NOT_PUBLIC = (
+    "192.0.0.0/24", "64:ff9b:1::/48", "168.63.129.16/32", "fec0::/10", "192.88.99.0/24", "3fff::/20",
+)  # fmt: skip
+INSIDE = tuple(map(ipaddress.ip_network, NOT_PUBLIC))
 
 
 async def system_resolve(host: str, port: int) -> Sequence[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +15,8 @@ from ray_app.content.listing import Entry, Listing, read
 from ray_app.content.source import Source, Sources, State
 from ray_app.content.stores import Stores
 
-BUDGET_S = 180.0  # of one collection, below the soft limit of a task; the next one goes on
+BUDGET_S = 120.0  # of the pages of one collection; with that of its sitemaps below the soft limit of a task
+MAPS_S = 60.0  # of sitemaps that a sitemap leads to; the next collection goes on
 MOST_MAPS, DEEPEST = 50, 2  # sitemaps that a sitemap leads to
 CHUNK = 500
 Tell = Callable[[int, int], Awaitable[None]]
@@ -45,12 +47,13 @@ class Collector:
         state = state if state.url == source.url else State(url=source.url)
         try:
             page = await self._fetcher.get(source.url, Seen(state.etag, state.modified))
-            entries = () if page.unchanged else await self._entries(source, page)
+            entries, all_read = ((), True) if page.unchanged else await self._entries(source, page)
         except FetchFailed as e:
             failed = replace(state, failed_at=self._stores.clock.now(), error=e.message[:500])
             await self._sources.tell(source.id, failed)
             raise
         done = await self._pages(source, await self._wanted(entries), tell)
+        done.whole &= all_read
         seen = Seen(state.etag, state.modified) if page.unchanged else page.seen if done.whole else Seen()
         now = self._stores.clock.now()
         told = replace(state, collected_at=now, error="", etag=seen.etag, modified=seen.modified)
@@ -64,19 +67,25 @@ class Collector:
         page = await self._fetcher.get(url)
         return page, await self._keep(Entry(at), page, source, known)
 
-    async def _entries(self, source: Source, page: Page) -> tuple[Entry, ...]:
-        """Of the page, and of the sitemaps that it names; one of these that is broken does not hurt the others."""
+    async def _entries(self, source: Source, page: Page) -> tuple[tuple[Entry, ...], bool]:
+        """Of the page, and of the sitemaps that it names, and whether there was time for all of these; one that is
+        broken does not hurt the others. Which come first is by chance, so that in the end all do."""
+        ends, all_read = self._stores.clock.monotonic() + MAPS_S, True
         listing = await self._listing(source, page)
         entries, maps, seen = list(listing.entries), list(listing.maps), {page.url}
         for _ in range(DEEPEST):
             deeper: list[str] = []
-            for url in [m for m in maps if m not in seen][: MOST_MAPS - len(seen)]:
+            chosen = [m for m in maps if m not in seen][: MOST_MAPS - len(seen)]
+            for url in random.Random(self._stores.clock.now()).sample(chosen, len(chosen)):
+                if self._stores.clock.monotonic() > ends:
+                    all_read = False
+                    break
                 seen.add(url)
                 found = await self._map(source, url)
                 entries += found.entries
                 deeper += found.maps
             maps = deeper
-        return tuple({e.url: e for e in entries}.values())
+        return tuple({e.url: e for e in entries}.values()), all_read
 
     async def _map(self, source: Source, url: str) -> Listing:
         try:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from hashlib import sha256
 from typing import Any
+from urllib.parse import urljoin
 
 from ray_app.clock import Clock
 from ray_app.errors import NotFound
@@ -48,7 +49,8 @@ class Document:
     """`said`: what the list said that named it; `found`: all that counts, once processed. `raw`: the path of the page
     among the blobs, "" where there is none. `keys`, `signature`: by which copies are found (dedupe.py). `copy`: exact
     or near, for status duplicate. `item_id`: its item, "" where it has none. `error`: why it
-    failed; `again`: another try may help."""
+    failed; `again`: another try may help. `version`: as it was read; each write has a later one, whatever the clock of
+    its machine says."""
 
     id: str
     url: str
@@ -74,11 +76,12 @@ class Document:
     item_id: str = ""
     error: str = ""
     again: bool = False
+    version: int = 0
 
     def public(self) -> dict[str, Any]:
         """As the API shows it: without what is ours alone, and with the found fields beside the others."""
         body = asdict(self)
-        hidden = ("said", "raw", "signature", "keys", "hash", "found")
+        hidden = ("said", "raw", "signature", "keys", "hash", "found", "version")
         shown = {k: v for k, v in body.items() if k not in hidden}
         return {"document_id": shown.pop("id"), **shown, "status": self.status.value, **body["found"]}
 
@@ -88,6 +91,14 @@ def normal_url(url: str) -> str:
     from courlan import clean_url
 
     return str(clean_url(url) or url)
+
+
+def joined(base: str, link: str) -> str:
+    """`link` as it is meant on the page `base`; "" for one that is no URL, which anybody may have written."""
+    try:
+        return urljoin(base, link)
+    except ValueError:
+        return ""
 
 
 def document_id(url: str) -> str:
@@ -117,8 +128,12 @@ class Kept:
         return {i: _read(d) for i, d in (await self._documents.get_many(self._tenant, KIND, ids)).items()}
 
     async def put(self, *documents: Document) -> None:
-        now = self._clock.now()
-        await self._documents.upsert(self._tenant, KIND, [Stored(d.id, now, _body(d)) for d in documents])
+        written = [Stored(d.id, self.version(d), _body(d)) for d in documents]
+        await self._documents.upsert(self._tenant, KIND, written)
+
+    def version(self, document: Document) -> int:
+        """Of what is written of it now."""
+        return max(self._clock.now(), document.version + 1)
 
     async def delete(self, ids: Sequence[str]) -> None:
         now = self._clock.now()
@@ -136,7 +151,9 @@ class Kept:
 
 
 def _body(d: Document) -> dict[str, Any]:
-    return {**asdict(d), "status": d.status.value}
+    body = {**asdict(d), "status": d.status.value}
+    del body["version"]
+    return body
 
 
 def _read(stored: Stored) -> Document:
@@ -144,4 +161,5 @@ def _read(stored: Stored) -> Document:
     for name in ("said", "found"):
         one = body[name]
         body[name] = Found(**{**one, "tags": tuple(one["tags"]), "media": tuple(one["media"])})
-    return Document(**{**body, "status": Status(body["status"]), "keys": tuple(body["keys"])})
+    own = {"status": Status(body["status"]), "keys": tuple(body["keys"]), "version": stored.version}
+    return Document(**{**body, **own})

@@ -7,14 +7,18 @@ import re
 from datetime import UTC, datetime
 from html import unescape
 from typing import Any
-from urllib.parse import urljoin
 
-from ray_app.content.document import Found, normal_url
+from ray_app.content.document import Found, joined, normal_url
 from ray_app.content.failed import FetchFailed
+from ray_app.events.schema import LATEST_MS
 
 LEAST_LETTERS = 40  # of which a language can be told
 MOST_TEXT, MOST_TITLE, MOST_TAGS = 100_000, 1000, 50
 MOST_MARKS = 200_000  # tags of a page; they take some 20 s, and real pages have a tenth of them
+# Codecs that Python knows as encodings and no browser does: some raise what they like, one takes hours, and some make
+# characters that cannot be written again.
+NO_PAGE = frozenset({"idna", "mbcs", "oem", "palmos", "punycode", "raw-unicode-escape", "undefined",
+                     "unicode-escape", "utf-7"})  # fmt: skip
 BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 _META = re.compile(rb"""<(?:meta[^>]{0,200}?charset|\?xml[^>]{0,200}?encoding)\s*=\s*["']?\s*([\w.:-]{1,40})""", re.I)
 MARKUP = ("text/html", "application/xhtml+xml", "text/plain", "application/xml", "text/xml", "")
@@ -29,9 +33,9 @@ def decoded(body: bytes, charset: str = "") -> str:
     told = _META.search(body[:4096])
     for name in ("utf-8", charset, told[1].decode("ascii", "ignore") if told else ""):
         try:
-            if name:
+            if name and codecs.lookup(name).name.replace("_", "-") not in NO_PAGE:
                 return body.decode(name)
-        except (UnicodeDecodeError, LookupError):
+        except (ValueError, LookupError):
             continue
     from charset_normalizer import from_bytes
 
@@ -58,15 +62,15 @@ def _page(html: str, url: str) -> Found:
         return Found()
     told = _told(html, url)
     title = (found.title or "").strip()[:MOST_TITLE]
-    text = (found.text or "").strip().removeprefix(title).strip() or (found.description or "").strip()
-    image = [urljoin(url, found.image)] if found.image else []
+    text = f"{found.text or ''}\n".lstrip().removeprefix(f"{title}\n").strip() or (found.description or "").strip()
+    image = [joined(url, found.image)] if found.image else []
     return Found(
         title=title,
         text=text[:MOST_TEXT],
         published_at=told.published_at or time_of(found.date or ""),
         author=(found.author or "").strip()[:200],
         tags=words([t for tags in (*(found.tags or ()), *(found.categories or ())) for t in tags.split(",")]),
-        media=tuple(dict.fromkeys([*image, *told.media]))[:20],
+        media=tuple(m for m in dict.fromkeys([*image, *told.media]) if m)[:20],
         language=language(f"{title} {text}"),
         canonical=told.canonical,
     )
@@ -84,9 +88,9 @@ def _told(html: str, url: str) -> Found:
     from lxml import html as markup
 
     tree = markup.fromstring(html.encode(), parser=markup.HTMLParser(encoding="utf-8"))
-    canonical = [urljoin(url, href) for href in tree.xpath("//link[@rel='canonical']/@href")]
+    canonical = [joined(url, href) for href in tree.xpath("//link[@rel='canonical']/@href")]
     times = [time_of(t) for t in tree.xpath(PUBLISHED)]
-    media = [urljoin(url, m) for m in tree.xpath(MEDIA)]
+    media = [joined(url, m) for m in tree.xpath(MEDIA)]
     return Found(
         published_at=next((t for t in times if t), 0),
         media=tuple(m for m in media if m.startswith(("http://", "https://"))),
@@ -100,7 +104,12 @@ def time_of(text: str) -> int:
         at = datetime.fromisoformat(text.strip())
     except ValueError:
         return 0
-    return max(0, int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000))
+    return moment(int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000))
+
+
+def moment(ms: int) -> int:
+    """0 for a time that no item may have."""
+    return ms if 0 < ms < LATEST_MS else 0
 
 
 def language(text: str) -> str:

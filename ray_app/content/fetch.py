@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 REDIRECTS = (301, 302, 303, 307, 308)
 AGAIN = (408, 425, 429, 500, 502, 503, 504)
+FOR_GOOD = ("CERTIFICATE_VERIFY_FAILED", "Invalid URL in location header")  # another try would end alike
 MOST_URL = 2000
 ACCEPT = "text/html,application/xhtml+xml,application/xml;q=0.9,application/json;q=0.9,*/*;q=0.5"
 
@@ -111,19 +112,19 @@ class Fetcher:
             why = f"{url} did not answer whole in {self._settings.timeout_s:g} s"
             raise FetchFailed(why, again=True) from None
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as e:
-            unsure = "CERTIFICATE_VERIFY_FAILED" in str(e) or isinstance(e, httpx.InvalidURL)
-            raise FetchFailed(f"{url} did not answer: {str(e)[:300] or type(e).__name__}", again=not unsure) from None
+            sure = isinstance(e, httpx.InvalidURL) or any(known in str(e) for known in FOR_GOOD)
+            raise FetchFailed(f"{url} did not answer: {str(e)[:300] or type(e).__name__}", again=not sure) from None
 
     async def _answered(self, url: str, answer: httpx.Response, limit: int) -> Page | str:
         status, headers = answer.status_code, answer.headers
         if status in REDIRECTS and "location" in headers:
-            return urljoin(url, headers["location"])
+            return _moved(url, headers["location"])
         if status not in range(200, 300) and status != 304:
             raise await self._refused(
                 url, status, retry_after_s(headers.get("retry-after", ""), headers.get("date", ""))
             )
         kind, charset = headers.get("content-type", "").partition(";")[0].strip().lower(), answer.charset_encoding or ""
-        told = Seen(headers.get("etag", "")[:500], headers.get("last-modified", "")[:100])
+        told = Seen(_sendable(headers.get("etag", ""), 500), _sendable(headers.get("last-modified", ""), 100))
         if status == 304:
             return Page(url, status, seen=told)
         body = await read(answer.aiter_raw(), headers.get("content-encoding", "").strip().lower(), limit)
@@ -157,6 +158,18 @@ def retry_after_s(told: str, date: str) -> float | None:
         return max(0.0, (parsedate_to_datetime(told) - parsedate_to_datetime(date)).total_seconds())
     except (ValueError, TypeError):
         return None
+
+
+def _moved(url: str, location: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError as e:
+        raise FetchFailed(f"{url} redirects to {location[:200]!a}, which is no URL: {e}") from None
+
+
+def _sendable(value: str, most: int) -> str:
+    """A header's value as it may be sent back; "" for one that may not, or is cut short."""
+    return value if len(value) <= most and value.isascii() and value.isprintable() else ""
 
 
 def _host(url: str) -> str:

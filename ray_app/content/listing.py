@@ -7,12 +7,11 @@ import io
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urljoin
 
 import orjson
 
-from ray_app.content.document import Found
-from ray_app.content.extract import MOST_TEXT, MOST_TITLE, decoded, plain, time_of, words
+from ray_app.content.document import Found, joined
+from ray_app.content.extract import MOST_TEXT, MOST_TITLE, decoded, moment, plain, time_of, words
 from ray_app.content.failed import FetchFailed
 from ray_app.content.fetch import Page
 from ray_app.content.source import Source
@@ -75,13 +74,17 @@ def _of_feed(e: Any, url: str) -> Entry:
         published_at=_ms(e.get("published_parsed") or e.get("updated_parsed")),
         author=plain(e.get("author", ""))[:200],
         tags=words([t.get("term") for t in e.get("tags", ())]),
-        media=tuple(dict.fromkeys(urljoin(url, m) for m in links if m))[:20],
+        media=_media(url, [m for m in links if m]),
     )
-    return Entry(urljoin(url, e.link), said, _ms(e.get("updated_parsed")))
+    return Entry(joined(url, e.link), said, _ms(e.get("updated_parsed")))
+
+
+def _media(url: str, links: list[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(m for link in links if (m := joined(url, link))))[:20]
 
 
 def _ms(parsed: Any) -> int:
-    return max(0, calendar.timegm(parsed) * 1000) if parsed else 0
+    return moment(calendar.timegm(parsed) * 1000) if parsed else 0
 
 
 def _sitemap(source: Source, page: Page, body: bytes) -> Listing:
@@ -90,7 +93,7 @@ def _sitemap(source: Source, page: Page, body: bytes) -> Listing:
         lines = [line.strip() for line in decoded(body, page.charset).splitlines()]
         if not lines or not lines[0].startswith("http"):
             raise ValueError("neither XML nor a URL a line")
-        return Listing(tuple(Entry(urljoin(page.url, line)) for line in lines if line))
+        return Listing(tuple(Entry(joined(page.url, line)) for line in lines if line))
     from lxml import etree
 
     parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, recover=True, huge_tree=False)
@@ -99,7 +102,7 @@ def _sitemap(source: Source, page: Page, body: bytes) -> Listing:
         raise ValueError("no urlset and no sitemapindex")
     found = [dict(_texts(one)) for one in tree if isinstance(one.tag, str)]
     if etree.QName(tree).localname == "sitemapindex":
-        return Listing((), tuple(urljoin(page.url, one["loc"]) for one in found if one.get("loc")))
+        return Listing((), tuple(m for one in found if one.get("loc") and (m := joined(page.url, one["loc"]))))
     return Listing(tuple(_of_sitemap(one, page.url) for one in found if one.get("loc")))
 
 
@@ -111,7 +114,7 @@ def _texts(element: Any) -> Iterator[tuple[str, str]]:
 
 def _of_sitemap(one: Mapping[str, str], url: str) -> Entry:
     said = Found(title=one.get("title", "")[:MOST_TITLE], published_at=time_of(one.get("publication_date", "")))
-    return Entry(urljoin(url, one["loc"]), said, time_of(one.get("lastmod", "")))
+    return Entry(joined(url, one["loc"]), said, time_of(one.get("lastmod", "")))
 
 
 def _links(source: Source, page: Page, body: bytes) -> Listing:
@@ -123,8 +126,11 @@ def _links(source: Source, page: Page, body: bytes) -> Listing:
         found = tree.xpath(source.selectors["links"])
     except etree.LxmlError as e:
         raise ValueError(str(e)) from None
+    found = [found] if isinstance(found, str) else found
+    if not isinstance(found, list):
+        raise ValueError(f"selectors.links finds {found!r}, and no links")
     links = [one if isinstance(one, str) else one.get("href") for one in found if isinstance(one, str | etree._Element)]
-    return Listing(tuple(Entry(urljoin(page.url, link.strip()).partition("#")[0]) for link in links if link))
+    return Listing(tuple(Entry(joined(page.url, link.strip()).partition("#")[0]) for link in links if link))
 
 
 def _json(source: Source, page: Page, body: bytes) -> Listing:
@@ -147,9 +153,9 @@ def _of_json(paths: Mapping[str, str], one: Any, url: str) -> Entry | None:
         published_at=_moment(got.get("published_at")),
         author=text.get("author", "")[:200],
         tags=words(_many(got.get("tags"))),
-        media=tuple(urljoin(url, m) for m in _many(got.get("media")) if isinstance(m, str))[:20],
+        media=_media(url, [m for m in _many(got.get("media")) if isinstance(m, str)]),
     )
-    return Entry(urljoin(url, link), said)
+    return Entry(joined(url, link), said)
 
 
 def at(value: Any, path: str) -> Any:
@@ -174,7 +180,7 @@ def _moment(value: Any) -> int:
         return time_of(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e14:
         return 0
-    return int(value if value > 1e11 else value * 1000)
+    return moment(int(value if value > 1e11 else value * 1000))
 
 
 READERS: Mapping[str, Callable[[Source, Page, bytes], Listing]] = {

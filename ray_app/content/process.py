@@ -13,8 +13,12 @@ from ray_app.content.document import Document, Found, Kept, Status, normal_url
 from ray_app.content.extract import extract, language
 from ray_app.content.failed import FetchFailed
 from ray_app.content.stores import Stores
+from ray_app.errors import InvalidField
 from ray_app.events.base import Entry
 from ray_app.events.schema import delete_entry, item_entry
+from ray_app.types import Item
+
+NOTHING = (Status.EMPTY, Status.FAILED)  # whatever such a document was found to be before, it has no item now
 
 
 class Processor:
@@ -31,12 +35,16 @@ class Processor:
         if document.status is not Status.FETCHED:
             return document
         try:
-            read = await self._read(document)
-        except FetchFailed as e:
-            ended = await self.kept.get(id)  # another run of this task may have taken the page and ended meanwhile
-            if ended.status is not Status.FETCHED:
-                return ended
-            return await self._end(document, Status.FAILED, error=e.message[:500])
+            read, why = await self._read(document), ""
+            if read.found.title or read.found.text:
+                self._item(read)
+        except (FetchFailed, InvalidField) as e:
+            read, why = document, e.message[:500]
+        seen = await self.kept.get(id)
+        if (seen.status, seen.raw) != (document.status, document.raw):  # meanwhile it was fetched again, or processed
+            return await self.process(id)
+        if why:
+            return await self._end(document, Status.FAILED, error=why)
         if not read.found.title and not read.found.text:
             return await self._end(read, Status.EMPTY)
         return await self.decide(read, document.keys)
@@ -47,19 +55,24 @@ class Processor:
         copy = await self.copy_of(document, before)
         if copy is not None:
             return await self._end(document, Status.DUPLICATE, duplicate_of=copy.of, copy=copy.kind)
-        await self._append(item_entry(item.parse(_item(document), self._tenant, self._stores.clock.now())))
+        await self._append(item_entry(self._item(document)))
         return await self._end(document, Status.INDEXED, item_id=document.id)
 
     async def copy_of(self, document: Document, before: Iterable[str] = ()) -> Copy | None:
         """What it is a copy of, once it lies under its keys."""
         earlier = await self.copies.place(document.id, document.keys, tuple(before))
-        known = await self.kept.get_many(sorted({i for found in earlier.values() for i in found}))
+        found = await self.kept.get_many(sorted({i for ids in earlier.values() for i in ids}))
+        known = {i: d for i, d in found.items() if d.status not in NOTHING}
         copy = original(document, earlier, known, self._stores.settings.content.near)
         return copy if copy is not None and await self._is_there(copy) else None
 
     async def _is_there(self, copy: Copy) -> bool:
         """Retention may have taken the original and left its copies."""
         return copy.of in await self.kept.get_many([copy.of])
+
+    def _item(self, document: Document) -> Item:
+        """Raises InvalidField for what no item may have."""
+        return item.parse(_fields(document), self._tenant, self.kept.version(document))
 
     async def _read(self, document: Document) -> Document:
         """With what was found in its page, else with what the list said. Raises FetchFailed for a page that is none."""
@@ -68,7 +81,7 @@ class Processor:
             body = await asyncio.to_thread(self._stores.blobs.get, document.raw)
             if body is None:
                 raise FetchFailed(f"the page of document {document.id} is gone from the blobs; fetch it again")
-            page = await asyncio.to_thread(extract, body, document.charset, document.content_type, document.url)
+            page = await asyncio.to_thread(_extracted, body, document)
             found = replace(page, **_first(document.said)).over(found)
         found = replace(found, language=found.language or language(f"{found.title} {found.text}"))
         made = await asyncio.to_thread(fingerprint, found)
@@ -80,7 +93,7 @@ class Processor:
     async def _end(self, document: Document, status: Status, **fields: object) -> Document:
         """With the item of before taken away, where it has none any more."""
         if document.item_id and status is not Status.INDEXED:
-            await self._append(delete_entry(self._tenant, document.item_id, self._stores.clock.now()))
+            await self._append(delete_entry(self._tenant, document.item_id, self.kept.version(document)))
         plain: dict[str, Any] = {"item_id": "", "duplicate_of": "", "copy": "", "error": "", "raw": ""}
         now = self._stores.clock.now()
         ended = replace(document, status=status, processed_at=now, **{**plain, **fields})
@@ -93,12 +106,22 @@ class Processor:
         await self._stores.log.append(self._stores.settings.events.item_topic, [entry])
 
 
+def _extracted(body: bytes, d: Document) -> Found:
+    """Raises FetchFailed, whatever the libraries raise: bytes that anybody wrote break them alike at every try."""
+    try:
+        return extract(body, d.charset, d.content_type, d.url)
+    except FetchFailed:
+        raise
+    except Exception as e:
+        raise FetchFailed(f"{d.url} cannot be read: {type(e).__name__}: {str(e)[:200]}") from e
+
+
 def _first(said: Found) -> dict[str, Any]:
     """What a list knows better than the page: the title without the site's name, and the time to the second."""
     return {k: v for k, v in (("title", said.title), ("published_at", said.published_at)) if v}
 
 
-def _item(d: Document) -> dict[str, Any]:
+def _fields(d: Document) -> dict[str, Any]:
     """As a client would write it."""
     found = d.found
     title = found.title or " ".join(found.text.split()[:12])

@@ -1,13 +1,13 @@
-"""robots.txt as RFC 9309 reads it: the groups by the standard library, the longest rule that fits, * and $."""
+"""robots.txt as RFC 9309 reads it: all groups of our agent, else those of all agents; the longest rule that fits."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, unquote, urlsplit
-from urllib.robotparser import RobotFileParser
+from urllib.parse import unquote, urlsplit
 
 from ray_app.content.failed import FetchFailed
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 MOST_BYTES = 512 * 1024  # the RFC wants 500 KiB at least
+
+# A longer one is kept for a collection: of a host that has a name for each page Redis would else have all of them.
+LONG, LONG_KEEP_S = 16 * 1024, 600
 
 
 class Robots:
@@ -34,37 +37,77 @@ class Robots:
         found: Any = await self._redis.get(key)
         text: str = found.decode() if found is not None else await self._get(f"{origin}/robots.txt")
         if found is None:
-            await self._redis.set(key, text.encode(), ex=self._keep_s)
+            keep_s = self._keep_s if len(text) <= LONG else min(self._keep_s, LONG_KEEP_S)
+            await self._redis.set(key, text.encode(), ex=keep_s)
         if not may(text, self._agent, url):
             raise FetchFailed(f"{origin}/robots.txt forbids {url} to {self._agent}")
-        return float(_parsed(text).crawl_delay(self._agent) or 0)
+        return _group(text, self._agent).delay_s
 
 
 def may(text: str, agent: str, url: str) -> bool:
     """Whether `agent` may fetch `url`."""
     at = urlsplit(url)
-    path = quote(unquote(at.path or "/")) + (f"?{at.query}" if at.query else "")
-    rules = [(len(r.path), r.allowance) for r in _rules(text, agent) if r.path and _fits(r.path, path)]
+    path = unquote(at.path or "/") + (f"?{unquote(at.query)}" if at.query else "")
+    rules = [(len(rule), allows) for rule, allows in _group(text, agent).rules if _fits(rule, path)]
     return max(rules)[1] if rules else True  # of two as long the one that allows counts
 
 
-def _rules(text: str, agent: str) -> list[Any]:
-    parsed: Any = _parsed(text)
-    entry = next((e for e in parsed.entries if e.applies_to(agent)), parsed.default_entry)
-    if entry is not None:
-        return list(entry.rulelines)
-    return []
+@dataclass(slots=True)
+class Group:
+    """What all groups of one agent say together; `rules`: (path pattern, whether it allows)."""
+
+    rules: list[tuple[str, bool]] = field(default_factory=list)
+    delay_s: float = 0.0
+
+    def say(self, name: str, value: str) -> None:
+        if name != "crawl-delay":
+            self.rules += [(value, name == "allow")] if value else []
+        elif re.fullmatch(r"\d{1,9}(\.\d{1,9})?", value):
+            self.delay_s = max(self.delay_s, float(value))
 
 
-def _fits(rule: str, path: str) -> bool:
-    """`rule`: quoted, as the standard library keeps it."""
-    pattern = re.escape(unquote(rule)).replace(r"\*", ".*")
-    end = "$" if pattern.endswith(r"\$") else ""
-    return re.match(pattern.removesuffix(r"\$") + end, unquote(path), re.DOTALL) is not None
+def _group(text: str, agent: str) -> Group:
+    found = _groups(text)
+    return found.get(agent.lower()) or found.get("*") or Group()
 
 
 @lru_cache(maxsize=128)
-def _parsed(text: str) -> RobotFileParser:
-    parser = RobotFileParser()
-    parser.parse(text.splitlines())
-    return parser
+def _groups(text: str) -> dict[str, Group]:
+    """By agent, in small letters. The standard library reads but the first group of an agent, and ends a group at an
+    empty line."""
+    found: dict[str, Group] = {}
+    named: list[Group] = []
+    begun = False  # whether a line after the names was read, so that the next name begins another group
+    for name, value in _lines(text):
+        if name == "user-agent":
+            named, begun = ([] if begun else named), False
+            named.append(found.setdefault(value.partition("/")[0].strip().lower(), Group()))
+            continue
+        begun = True
+        for group in named:
+            group.say(name, value)
+    return found
+
+
+def _lines(text: str) -> Iterator[tuple[str, str]]:
+    """Those that say something of a group."""
+    for line in text.removeprefix("\ufeff").splitlines():
+        name, _, value = line.partition("#")[0].partition(":")
+        if name.strip().lower() in ("user-agent", "allow", "disallow", "crawl-delay"):
+            yield name.strip().lower(), value.strip()
+
+
+def _fits(rule: str, path: str) -> bool:
+    """Part after part, each at its first place: with patterns a hostile rule of many stars would take for ever."""
+    first, *parts = (unquote(part) for part in rule.removesuffix("$").split("*"))
+    if not path.startswith(first):
+        return False
+    at = len(first)
+    last = parts.pop() if parts and rule.endswith("$") else None
+    for part in parts:
+        at = path.find(part, at) + len(part)
+        if at < len(part):
+            return False
+    if last is not None:
+        return path.endswith(last) and len(path) - len(last) >= at
+    return at == len(path) or not rule.endswith("$")

@@ -119,7 +119,7 @@ def _xpath(value: str) -> None:
 
     try:
         etree.XPath(value)
-    except etree.XPathError as e:
+    except (etree.XPathError, ValueError) as e:  # the latter for control characters
         raise InvalidField(
             "selectors.links", value, f"an XPath 1.0 of links, such as //article//a/@href ({e})"
         ) from None

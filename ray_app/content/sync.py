@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from ray_app.access.keys import Keys
 from ray_app.content.document import Document, Kept, Status
@@ -17,13 +17,14 @@ PARTS = 4  # of all documents by the first digit of their ids, so that as many t
 BATCH_S = 180.0  # of one batch, below the soft limit of a task
 
 
-async def process_many(stores: Stores, tenant: str, ids: Iterable[str]) -> dict[str, object]:
-    """{processed, failed: [id]}; a document that cannot be processed does not hurt the others. Raises Unavailable."""
+async def process_many(stores: Stores, tenant: str, ids: Sequence[str]) -> tuple[int, list[str], list[str]]:
+    """How many were processed, those that failed, and those for which there was no time; a document that cannot be
+    processed does not hurt the others. Raises Unavailable."""
     processor, done, failed = Processor(stores, tenant), 0, list[str]()
     ends = stores.clock.monotonic() + BATCH_S
-    for id in ids:
-        if stores.clock.monotonic() > ends:
-            break
+    for k, id in enumerate(ids):
+        if k and stores.clock.monotonic() > ends:
+            return done, failed, list(ids[k:])
         try:
             ended = await processor.process(id)
         except (NotFound, InvalidField, ValueError) as e:
@@ -32,22 +33,22 @@ async def process_many(stores: Stores, tenant: str, ids: Iterable[str]) -> dict[
             continue
         done += 1
         failed += [id] if ended.status is Status.FAILED else []
-    return {"processed": done, "failed": failed}
+    return done, failed, []
 
 
-async def waiting(stores: Stores, tenant: str, *among: Where) -> list[str]:
-    """Ids of fetched documents; what was published first comes first, as the original."""
+async def waiting(stores: Stores, tenant: str, *among: Where) -> list[Document]:
+    """Fetched documents; what was published first comes first, as the original."""
     where = [Where("status", "eq", Status.FETCHED.value), *among]
     pages = Kept(stores.documents, stores.clock, tenant).pages(where)
-    found = [(d.said.published_at or d.fetched_at, d.id) async for page in pages for d in page]
-    return [id for _, id in sorted(found)]
+    found = [d async for page in pages for d in page]
+    return sorted(found, key=lambda d: (d.said.published_at or d.fetched_at, d.id))
 
 
 async def waiting_part(stores: Stores, tenant: str, part: int) -> list[str]:
     """The same of one part, 0 to PARTS - 1."""
     digits = 16 // PARTS
     first, last = f"{part * digits:x}", f"{part * digits + digits - 1:x}g"  # no id has a g
-    return await waiting(stores, tenant, Where("id", "gte", first), Where("id", "lte", last))
+    return [d.id for d in await waiting(stores, tenant, Where("id", "gte", first), Where("id", "lte", last))]
 
 
 async def deduplicate(stores: Stores, tenant: str, since: int = 0) -> dict[str, int]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import sha256
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from ray_app.catalog.tenant import SYSTEM
 from ray_app.content.collect import Collector
+from ray_app.content.document import Document
 from ray_app.content.failed import FetchFailed
 from ray_app.content.fetch import Fetcher
 from ray_app.content.process import Processor
-from ray_app.content.source import Source, Sources
+from ray_app.content.source import DAY_S, Source, Sources
 from ray_app.content.stores import Stores
 from ray_app.content.sync import PARTS, deduplicate, indexed, process_many, tenants, waiting, waiting_part
 from ray_app.errors import InvalidField, NotFound
@@ -24,6 +26,8 @@ from ray_app.tasks.work import Fail, Handler, Limits, RetryAsked, Run
 
 OLD = "atlas.scheduler.celery_tasks."
 WHOLE = Limits(3540, 3600)  # where every document of a tenant may be looked at
+NEARLY = 0.9  # of a source's `every`: neither a schedule's times are exact nor the time that a collection takes
+MOST_SUBMITTED = 5000  # in one call; the next collection goes on
 SKEW_MS = 1000  # between the clocks of the machines that submit, fetch and process
 
 
@@ -100,9 +104,15 @@ async def process_document(ask: DocumentAsk, run: Run) -> dict[str, Any]:
 
 
 async def batch_process(ask: BatchAsk, run: Run) -> dict[str, Any]:
-    """{processed, failed: [document_id]}."""
+    """{processed, failed: [document_id]}. For what of a list there was no time another batch comes; what is left of a
+    part waits for the next one."""
     ids = ask.document_ids if ask.part is None else await waiting_part(run.stores, _tenant(run), ask.part)
-    return await process_many(run.stores, _tenant(run), ids)
+    done, failed, rest = await process_many(run.stores, _tenant(run), ids)
+    if rest and ask.part is None:
+        (more,) = await run.gather(Submission("batch_process", {"document_ids": rest}, id=f"{run.id}.rest"))
+        told: dict[str, Any] = more.result if more.state is State.SUCCESS else {"processed": 0, "failed": rest}
+        done, failed = done + told["processed"], failed + told["failed"]
+    return {"processed": done, "failed": failed}
 
 
 async def collect_from_source(ask: SourceAsk, run: Run) -> dict[str, Any]:
@@ -120,9 +130,20 @@ async def collect_from_source(ask: SourceAsk, run: Run) -> dict[str, Any]:
             return {**told, "failed": 1, "reason": e.message}
         raise (RetryAsked(e.message, e.after_s) if e.again else Fail(e.message)) from e
     if ask.process:
-        ids = await waiting(stores, run.tenant, Where("source_id", "eq", source.id))  # also of a run that was killed
-        await run.submit(*(Submission("process_document", {"document_id": i}) for i in ids))
+        left = await waiting(stores, run.tenant, Where("source_id", "eq", source.id))  # also of a run that was killed
+        asked = [_processing(run, d) for d in left[:MOST_SUBMITTED]]
+        await run.submit(*asked)
     return {"source_id": source.id, "fetched": done.fetched, "new": done.new, "failed": done.failed}
+
+
+def _processing(run: Run, d: Document) -> Submission:
+    """One task a day of a fetched page, however many collections find it waiting: its queue may be behind, and what was
+    tried in vain is tried again."""
+    stores: Stores = run.stores
+    told = f"{run.tenant}/{d.id}/{d.raw}/{d.updated_at}/{stores.clock.now() // (DAY_S * 1000)}"
+    return Submission(
+        "process_document", {"document_id": d.id}, id=f"document-{sha256(told.encode()).hexdigest()[:32]}"
+    )
 
 
 async def collect_all_sources(ask: Nothing, run: Run) -> dict[str, Any]:
@@ -161,12 +182,12 @@ async def sync_pipeline(ask: SyncAsk, run: Run) -> dict[str, Any]:
         found = await _each_tenant(run, "sync_pipeline", ask.model_dump())
         return {step: _sum([t[step] for t in found]) for step in ("collect", "process", "deduplicate", "index")}
     sources = await _collected(run, ask.source_ids, {"process": False, "once": True})
-    parts = await run.gather(*(Submission("batch_process", {"part": k}, id=f"{run.id}-part-{k}") for k in range(PARTS)))
+    parts = await run.gather(*(Submission("batch_process", {"part": k}, id=f"{run.id}.part.{k}") for k in range(PARTS)))
     since = min(t.submitted_at for t in parts) - SKEW_MS
     copies = await deduplicate(run.stores, run.tenant, since)
     index: dict[str, Any] = {"documents": await indexed(run.stores, run.tenant, since)}
     if ask.rebuild:
-        (made,) = await run.gather(Submission("rebuild_index", {}, id=f"{run.id}-index"))
+        (made,) = await run.gather(Submission("rebuild_index", {}, id=f"{run.id}.index"))
         index = made.result if made.state is State.SUCCESS else {**index, "reason": made.error}
     done = [t.result for t in parts if t.state is State.SUCCESS]
     counted = {"processed": sum(d["processed"] for d in done), "failed": sum(len(d["failed"]) for d in done)}
@@ -185,7 +206,7 @@ async def _collected(run: Run, ids: Sequence[str] | None, how: dict[str, Any]) -
     wanted = [s.id for s in known.values() if s.enabled] if ids is None else list(dict.fromkeys(ids))
     if missing := [i for i in wanted if i not in known]:
         raise Fail(f"sources {', '.join(missing)[:500]} are unknown to tenant {run.tenant!r}")
-    asked = [Submission("collect_from_source", {"source_id": i, **how}, id=f"{run.id}-{i}") for i in wanted]
+    asked = [Submission("collect_from_source", {"source_id": i, **how}, id=f"{run.id}.source.{i}") for i in wanted]
     done = await run.gather(*asked) if asked else []
     return [_of_source(i, t) for i, t in zip(wanted, done, strict=True)]
 
@@ -200,7 +221,7 @@ async def _each_tenant(run: Run, name: str, argument: dict[str, Any]) -> list[di
     """Of the house's own task: the same of every tenant that has sources, as children."""
     stores: Stores = run.stores
     having = [t for t in await tenants(stores) if await Sources(stores.documents, stores.clock, t).list()]
-    asked = [Submission(name, argument, tenant=t, id=f"{run.id}-{t}") for t in having]
+    asked = [Submission(name, argument, tenant=t, id=f"{run.id}.tenant.{t}") for t in having]
     done = await run.gather(*asked) if asked else []
     return [t.result for t in done if t.state is State.SUCCESS]
 
@@ -218,7 +239,8 @@ def _sum(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
 async def _is_due(run: Run, source: Source) -> bool:
     stores: Stores = run.stores
     state = await _sources(run).state(source.id)
-    return stores.clock.now() - max(state.collected_at, state.failed_at) >= source.every * 1000
+    passed_ms = stores.clock.now() - max(state.collected_at, state.failed_at)
+    return passed_ms >= NEARLY * source.every * 1000
 
 
 def _fetcher(stores: Stores) -> Fetcher:

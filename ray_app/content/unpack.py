@@ -8,13 +8,14 @@ from collections.abc import AsyncIterable
 from ray_app.content.failed import FetchFailed
 
 GZIP = b"\x1f\x8b"
+MOST_MEMBERS = 1000  # each costs a look at all that follows; real bodies have one, or one for each 64 KiB
 
 
 class Gunzip:
     """Parts of a gzip body, also of several members one after another."""
 
     def __init__(self) -> None:
-        self._z = zlib.decompressobj(31)
+        self._z, self._members = zlib.decompressobj(31), 0
 
     def __call__(self, part: bytes, most: int) -> bytes:
         """What `part` says, at most `most` bytes of it. Raises FetchFailed for what is no gzip."""
@@ -24,11 +25,18 @@ class Gunzip:
                 out += self._z.decompress(part, most - len(out))
                 part = self._z.unconsumed_tail
                 if self._z.eof:
-                    rest = self._z.unused_data
-                    part, self._z = (rest if rest.startswith(GZIP) else b""), zlib.decompressobj(31)
+                    part = self._next()
         except zlib.error as e:
             raise FetchFailed(f"the body is no gzip: {e}") from None
         return bytes(out)
+
+    def _next(self) -> bytes:
+        """Begin with the next member; returns what is there of it."""
+        self._members += 1
+        if self._members > MOST_MEMBERS:
+            raise FetchFailed(f"the body has more than {MOST_MEMBERS} gzip members")
+        rest, self._z = self._z.unused_data, zlib.decompressobj(31)
+        return rest if rest.startswith(GZIP) else b""
 
 
 def too_large(limit: int) -> FetchFailed:

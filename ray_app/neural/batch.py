@@ -95,12 +95,16 @@ async def put_period(
     progress = await _begun(stores, tenant, run)
     into = collection(stores.documents, stores.vectors, tenant, ORDERS)
     while page := await in_period(stores, tenant, store_id, period, CHUNK, progress.after):
-        await _put(into, [entry_of({k: v for k, v in d.body.items() if v is not None}) for d in page], stores)
+        await _put(into, [entry_of(_order(d)) for d in page], stores)
         progress.after, progress.indexed = page[-1].id, progress.indexed + len(page)
         await _kept(stores, tenant, run, progress)
         await tell(progress.indexed, 0)
     await _kept(stores, tenant, run, progress, ended=True)
     return progress
+
+
+def _order(d: Document) -> dict[str, Any]:
+    return {k: v for k, v in d.body.items() if v is not None and k != "kept_at"}
 
 
 async def in_period(

@@ -39,10 +39,11 @@ async def again(stores: Stores, tenant: str, event: NeuralEvent) -> None:
 async def _order(stores: Stores, tenant: str, event: NeuralEvent) -> Done:
     said = read(Payment, event) if event.event_type == "payment.completed" else read(Order, event)
     order_id = said.order_id
-    known = await orders.keep(stores.documents, tenant, event, order_id)
+    known = await orders.keep(stores.documents, tenant, event, order_id, stores.clock.now())
     found = orders.behaviors(tenant, event, order_id, known)
     if found:
         await stores.log.append(stores.settings.events.behavior_topic, [behavior_entry(b) for b in found])
+        await orders.tell(stores.documents, tenant, event, order_id, found)
     counts = {type: sum(b.type == type for b in found) for type in ("cart", "purchase")}
     return [{"effect": "behaviors", "order_id": order_id, **counts}]
 

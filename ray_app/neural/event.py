@@ -38,11 +38,7 @@ class NeuralEvent:
 
     @property
     def queue(self) -> str:
-        """By the priority that it names, or by its type; one between two levels counts as the nearer, or the higher."""
-        if self.priority is None:
-            return DATA[self.event_type].queue if self.event_type in DATA else DEFAULT
-        wanted = self.priority
-        return LEVELS[min(LEVELS, key=lambda level: (abs(level - wanted), -level))]
+        return queue_of(self.event_type, self.priority)
 
     @property
     def urgent(self) -> bool:
@@ -71,6 +67,14 @@ class NeuralEvent:
 def event_of(body: Mapping[str, Any]) -> NeuralEvent:
     """What `body` wrote; what else stands there is left out."""
     return NeuralEvent(**{k: body[k] for k in NeuralEvent.__slots__})
+
+
+def queue_of(event_type: str, priority: int | None) -> str:
+    """By the priority that an event names, or by its type; one between two levels counts as the nearer, or the
+    higher."""
+    if priority is None:
+        return DATA[event_type].queue if event_type in DATA else DEFAULT
+    return LEVELS[min(LEVELS, key=lambda level: (abs(level - priority), -level))]
 
 
 def task_id(tenant: str, event_id: str) -> str:

@@ -96,25 +96,59 @@ def _by_dish(lines: Sequence[Line]) -> dict[str, Line]:
     return {dish: line for dish, line in found.items() if line.quantity > 0}
 
 
-async def keep(documents: Documents, tenant: str, e: NeuralEvent, order_id: str) -> list[NeuralEvent]:
-    """Keep this event of the order, and return all of its events, in order. The order as it is now is kept too: what
-    more events made replaces what fewer did. Raises InvalidField for an order of more than MOST_PARTS events."""
+@dataclass(frozen=True, slots=True)
+class Known:
+    """An order's events, in order, and `said`: the behaviours that others than the one in hand have added."""
+
+    events: list[NeuralEvent]
+    said: frozenset[str]
+
+
+async def keep(documents: Documents, tenant: str, e: NeuralEvent, order_id: str, now: int) -> Known:
+    """Keep this event of the order, and return all that is known of it. The order as it is `now` (ms) is kept too:
+    what more events made replaces what fewer did. Raises InvalidField for an order of more than MOST_PARTS events."""
     empty = Sale(e.store_id, order_id)
-    part = Document(f"{empty.key}-{e.at:015d}-{digest(e.event_id)[:12]}", 0, e.body())
-    await documents.upsert(tenant, PARTS, [part])
-    ends = [Where("id", "lte", f"{empty.key}.")]
-    found = await documents.find(tenant, PARTS, ends, MOST_PARTS + 1, after=f"{empty.key}-")
+    await documents.upsert(tenant, PARTS, [_part(empty, e, 0, ())])
+    found = await _parts(documents, tenant, empty.key, MOST_PARTS + 1)
     if len(found) > MOST_PARTS:
         raise InvalidField("data.order_id", order_id, f"an order of at most {MOST_PARTS} events")
     events = [event_of(d.body) for d in found]
-    whole = Document(empty.key, len(events), fold(empty, events).body())
+    whole = Document(empty.key, len(events), {**fold(empty, events).body(), "kept_at": now})
     await documents.upsert(tenant, KIND, [whole])
-    return events
+    said = (one for d in found if d.body["event_id"] != e.event_id for one in d.body["said"])
+    return Known(events, frozenset(said))
 
 
-def behaviors(tenant: str, e: NeuralEvent, order_id: str, events: Sequence[NeuralEvent]) -> list[Behavior]:
-    """What this event adds, of all that are known of its order: `cart` for each dish that it brings into the order, and
-    once the order is paid `purchase` for each dish that was not bought before. None of a cancelled order."""
+async def tell(documents: Documents, tenant: str, e: NeuralEvent, order_id: str, added: Iterable[Behavior]) -> None:
+    """These behaviours are in the log: no other event of the order adds them again, however late it comes."""
+    await documents.upsert(tenant, PARTS, [_part(Sale(e.store_id, order_id), e, 1, map(_name, added))])
+
+
+def _part(order: Sale, e: NeuralEvent, version: int, said: Iterable[str]) -> Document:
+    return Document(f"{order.key}-{e.at:015d}-{digest(e.event_id)[:12]}", version, {**e.body(), "said": list(said)})
+
+
+def _name(b: Behavior) -> str:
+    """One that another visitor did is another, although the flows know it by its id alone."""
+    return f"{b.event_id}/{b.visitor}"
+
+
+async def _parts(documents: Documents, tenant: str, key: str, most: int) -> list[Document]:
+    return await documents.find(tenant, PARTS, [Where("id", "lte", f"{key}.")], most, after=f"{key}-")
+
+
+async def forget(documents: Documents, tenant: str, gone: Sequence[Document]) -> None:
+    """Take these orders away; their events, of which they could be made again, go first."""
+    for order in gone:
+        while parts := await _parts(documents, tenant, order.id, MOST_PARTS):
+            await documents.upsert(tenant, PARTS, [Document(p.id, p.version, {}, deleted=True) for p in parts])
+    await documents.upsert(tenant, KIND, [Document(d.id, d.version, {}, deleted=True) for d in gone])
+
+
+def behaviors(tenant: str, e: NeuralEvent, order_id: str, known: Known) -> list[Behavior]:
+    """What this event adds to what is known of its order: `cart` for each dish that it brings into the order, and once
+    the order is paid `purchase` for each dish that was not bought before. None of a cancelled order."""
+    events = known.events
     at = next(k for k, one in enumerate(events) if one.event_id == e.event_id)
     before = fold(Sale(e.store_id, order_id), events[:at])
     after = fold(before, events[at : at + 1])
@@ -125,7 +159,8 @@ def behaviors(tenant: str, e: NeuralEvent, order_id: str, events: Sequence[Neura
     carted = [line for dish, line in after.lines.items() if dish not in before.lines]
     paid = [line for dish, line in whole.lines.items() if whole.paid_at and dish not in bought]
     found = [_behavior(tenant, whole, line, "cart", e.at) for line in carted]
-    return found + [_behavior(tenant, whole, line, "purchase", whole.paid_at) for line in paid]
+    found += [_behavior(tenant, whole, line, "purchase", whole.paid_at) for line in paid]
+    return [b for b in found if _name(b) not in known.said]
 
 
 def _behavior(tenant: str, sale: Sale, line: Line, type: Literal["cart", "purchase"], at: int) -> Behavior:

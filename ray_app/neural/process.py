@@ -33,12 +33,12 @@ async def process(
     if found is not None and found.version == DONE:
         await effects.again(stores, tenant, event)
         return {"event_id": event.event_id, "duplicate": True, "indexed": True, "effects": []}
-    entry = _entry(event)
+    entry = _entry(event, stores.clock.now())
     rows = await kept.keep([entry], OPEN) if found is None else [int(found.body["row"])]
     await check()
     done = await effects.apply(stores, tenant, event)
     await kept.index([entry], rows)
-    await kept.keep([_entry(event, done)], DONE)
+    await kept.keep([_entry(event, stores.clock.now(), done)], DONE, rows)
     return {"event_id": event.event_id, "duplicate": False, "indexed": True, "effects": done}
 
 
@@ -49,7 +49,7 @@ async def hurry(stores: Stores, tenant: str, urgent: Sequence[NeuralEvent]) -> N
     found = await kept.get_many([e.event_id for e in urgent])
     new = {e.event_id: e for e in reversed(urgent) if e.event_id not in found}
     if new:
-        await kept.keep([_entry(e) for e in new.values()], OPEN)
+        await kept.keep([_entry(e, stores.clock.now()) for e in new.values()], OPEN)
     opened = [event_of(d.body) for d in found.values() if d.version == OPEN]
     said = [effects.statement(e) for e in (*opened, *new.values()) if e.urgent]
     if said:
@@ -61,8 +61,9 @@ def collection(stores: Stores, tenant: str) -> Collection:
     return Collection(stores.documents, stores.vectors, tenant, KIND)
 
 
-def _entry(event: NeuralEvent, done: list[dict[str, Any]] | None = None) -> Entry:
+def _entry(event: NeuralEvent, now: int, done: list[dict[str, Any]] | None = None) -> Entry:
+    """`now`: from which on it is kept for neural.keep_s."""
     body = event.body()
     head = {k: body[k] for k in ("event_type", "event_source", "store_id", "at")}
     said = (event.event_type.replace(".", " "), event.event_type, event.event_source, event.store_id, words(event.data))
-    return Entry(event.event_id, {**body, "effects": done}, " ".join(said), head)
+    return Entry(event.event_id, {**body, "effects": done, "kept_at": now}, " ".join(said), head)

@@ -45,7 +45,7 @@ class Collection:
 
     def __init__(self, documents: Documents, vectors: Vectors, tenant: str, name: str) -> None:
         self._documents, self._vectors, self._tenant, self.kind = documents, vectors, tenant, name
-        self._heads = f"{name}_heads"
+        self._heads = f"heads_{name}"  # no collection's own name begins so
 
     async def _embedded(self, texts: Sequence[str]) -> tuple[str, Matrix]:
         """The space, and vectors in it; in a thread, since the first of a process make a matrix of tens of MB."""
@@ -62,10 +62,13 @@ class Collection:
     async def get_many(self, ids: Sequence[str]) -> dict[str, Document]:
         return await self._documents.get_many(self._tenant, self.kind, ids)
 
-    async def keep(self, entries: Sequence[Entry], version: int) -> list[int]:
-        """Their documents, each in the place of one with its id and no newer version; returns the rows."""
-        known = await self._documents.get_many(self._tenant, self.kind, [e.id for e in entries])
-        rows = {id: int(d.body["row"]) for id, d in known.items()}
+    async def keep(self, entries: Sequence[Entry], version: int, indexed: Sequence[int] = ()) -> list[int]:
+        """Their documents, each in the place of one with its id and no newer version; returns the rows: those `indexed`
+        of each, or those that they had, or new ones."""
+        rows = {e.id: row for e, row in zip(entries, indexed, strict=False)}
+        if not rows:
+            known = await self._documents.get_many(self._tenant, self.kind, [e.id for e in entries])
+            rows = {id: int(d.body["row"]) for id, d in known.items()}
         new = [id for id in dict.fromkeys(e.id for e in entries) if id not in rows]
         if new:
             first = await self._documents.next_number(self._tenant, self.kind, len(new))
@@ -84,6 +87,16 @@ class Collection:
     async def put(self, entries: Sequence[Entry], version: int) -> None:
         """Keep them and index them."""
         await self.index(entries, await self.keep(entries, version))
+
+    async def forget(self, documents: Sequence[Document]) -> None:
+        """Take them away; what finds them goes first."""
+        rows = [int(d.body["row"]) for d in documents]
+        space, _ = await self._embedded([""])
+        await self._vectors.delete(self._tenant, space, np.asarray(rows, np.int32))
+        heads = [Document(_head(r), 0, {}, deleted=True) for r in rows]
+        await self._documents.upsert(self._tenant, self._heads, heads)
+        gone = [Document(d.id, d.version, {}, deleted=True) for d in documents]
+        await self._documents.upsert(self._tenant, self.kind, gone)
 
     async def newest(self, n: int, where: Sequence[Where] = ()) -> list[Found]:
         """The last n (by their rows) that pass `where`, the newest first."""

@@ -12,7 +12,7 @@ from ray_app.catalog.tenant import SYSTEM
 from ray_app.errors import InvalidField, NotFound
 from ray_app.events.schema import parse_time
 from ray_app.neural import analyze, batch, process
-from ray_app.neural.event import DEFAULT, HIGH, LOW, NeuralEvent, parse
+from ray_app.neural.event import DEFAULT, HIGH, LOW, NeuralEvent, parse, queue_of
 from ray_app.tasks.work import Handler, Run
 
 OLD = "src.core.celery_tasks"
@@ -114,13 +114,18 @@ def _line(event: NeuralEvent, found: Mapping[str, Any]) -> str:
     return f"{event.event_type} {event.event_id} of {event.store_id}: {what}"
 
 
-def _handler(call: Any, asks: type[BaseModel], queue: str, *positional: str) -> Handler:
-    return Handler(call, asks, queue=queue, aliases=(f"{OLD}.{call.__name__}",), positional=positional, verdicts=BAD)
+def _queue(ask: Event) -> str:
+    return queue_of(ask.event_type, ask.priority)
+
+
+def _handler(call: Any, asks: type[BaseModel], queue: str, *positional: str, **more: Any) -> Handler:
+    names = (f"{OLD}.{call.__name__}",)
+    return Handler(call, asks, queue=queue, aliases=names, positional=positional, verdicts=BAD, **more)
 
 
 HANDLERS: tuple[Handler, ...] = (
     _handler(process_neural_event, Event, HIGH, "event_id", "event_type", "event_source", "store_id", "data",
-             "priority"),
+             "priority", queue_of=_queue),
     _handler(index_to_vector_db, Indexing, DEFAULT, "collection_name", "data"),
     _handler(batch_index_orders, Orders, LOW, "orders"),
     _handler(analyze_store, Period, LOW, "store_id", "from", "to"),

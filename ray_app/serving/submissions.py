@@ -25,6 +25,7 @@ FIELDS = (
 DEEPEST = 5  # chains and groups in one another
 MOST_AFTER = 1000
 MOST_COUNTDOWN_S = 400 * 86400
+OURS, MARKS = ("neural-", "document-"), frozenset("@.")  # of ids that the house makes
 RESERVED = "history"  # GET /api/v1/tasks/history is another call
 
 
@@ -122,13 +123,23 @@ def parse(raw: Any, context: Context, after: tuple[str, ...] = ()) -> Submission
     _check_may(handler, argument, context.tenant)
     checked(handler, argument)
     ids = {f: parse_id(f, raw[f]) for f in ("id", "key", "group") if raw.get(f) is not None}
-    if ids.get("id") == RESERVED:
-        raise InvalidField("id", RESERVED, "any other id")
+    _check_id(ids.get("id", ""), context.tenant)
     return Submission(
         handler.name, argument, context.whose, ids.get("id"), ids.get("key"), _queue(raw, context),
         _eta(raw, context.now), (*after, *_after(raw)), parse_flag("whatever", raw.get("whatever")),
         group=ids.get("group", ""), trace=context.trace,
     )  # fmt: skip
+
+
+def _check_id(id: str, tenant: str) -> None:
+    """Ids of events, of schedules' runs and of children can be foreseen: who took one first would have that task for
+    done. Raises InvalidField."""
+    if id == RESERVED:
+        raise InvalidField("id", RESERVED, "any other id")
+    if tenant != SYSTEM and (id.startswith(OURS) or not MARKS.isdisjoint(id)):
+        raise InvalidField(
+            "id", id, f"one without {' and '.join(sorted(MARKS))} that does not begin with {' or '.join(OURS)}"
+        )
 
 
 def _argument(raw: Mapping[str, Any], handler: Handler) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from ray_app.clock import Clock, new_id
 from ray_app.config import Tasks
 from ray_app.errors import InvalidField, LemoError, NotFound, Unavailable
-from ray_app.tasks.names import Names, written
+from ray_app.tasks.names import Names, checked, written
 from ray_app.tasks.pools import NAME
 from ray_app.tasks.script import SCRIPT, arguments, prefix_of, task_of
 from ray_app.tasks.task import ENDED, State, Submission, Task
@@ -82,7 +82,8 @@ class Queue:
             raise PayloadTooLarge("argument", len(argument), self._settings.max_payload_bytes)
         if s.id is not None and not 1 <= len(s.id.encode()) <= 256:
             raise InvalidField("id", s.id, "1 to 256 bytes, or none")
-        queue = s.queue or self._settings.routes.get(handler.name) or handler.queue
+        own = handler.queue_of(checked(handler, s.argument)) if handler.queue_of else handler.queue
+        queue = s.queue or self._settings.routes.get(handler.name) or own
         if not NAME.fullmatch(queue):
             raise InvalidField("queue", queue, "1 to 64 of a-z, 0-9, _ and -")
         if not 0 <= s.eta <= MOST_MS:

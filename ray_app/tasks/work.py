@@ -149,8 +149,8 @@ class Handler:
     that begins so. `positional`: names of the arguments that old producers send by position. None of `retry`,
     `limits`: as the settings say. `verdicts`: what an exception means, "retry", "fail" (dead letter) or "drop"
     (FAILURE without one); the nearest class counts, of others "retry". `house`: works on what belongs to all tenants,
-    so that no tenant's key may submit it. `cpus`, `gpus`: of a Ray Job in which it runs
-    then, instead of its slot."""
+    so that no tenant's key may submit it. `cpus`, `gpus`: of a Ray Job in which it runs then, instead of its slot.
+    `queue_of`: the queue of an argument, where that chooses it."""
 
     call: Call
     asks: type[BaseModel]
@@ -165,6 +165,7 @@ class Handler:
     house: bool = False
     cpus: float = 0.0
     gpus: float = 0.0
+    queue_of: Callable[[Any], str] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", self.name or getattr(self.call, "__name__", ""))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ray_app.content.retention import clean
+from ray_app.content.retention import clean as clean_content
 from ray_app.content.tasks import HANDLERS as CONTENT
+from ray_app.neural.retention import clean as clean_events
 from ray_app.neural.tasks import HANDLERS as NEURAL
 from ray_app.operations import schedules
 from ray_app.operations import tasks as operations
@@ -26,4 +27,9 @@ def _looks(w: Any) -> dict[str, Look]:
     return {"schedules": lambda: schedules.trouble(schedules_of(w))}
 
 
-HANDLERS: tuple[Handler, ...] = (*CONTENT, *NEURAL, *TRAINING, *operations.handlers(_pool, (clean,), _looks))
+HANDLERS: tuple[Handler, ...] = (
+    *CONTENT,
+    *NEURAL,
+    *TRAINING,
+    *operations.handlers(_pool, (clean_content, clean_events), _looks),
+)

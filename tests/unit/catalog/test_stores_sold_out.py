@@ -16,7 +16,7 @@ from ray_app.catalog.shelves import Shelves, _placed
 from ray_app.catalog.sold_out import SoldOut, Statement
 from ray_app.catalog.store import Store, Stores
 from ray_app.clock import FixedClock
-from ray_app.errors import Forbidden, InvalidField, NotFound
+from ray_app.errors import Forbidden, InvalidField, NotFound, Unavailable
 from ray_app.events.schema import item_to_dict
 from ray_app.stores.base import Document
 from ray_app.stores.memory import MemoryDocuments
@@ -137,3 +137,11 @@ def test_a_shelf_in_other_rows_hears_of_it_too() -> None:
     shelf = Shelf(1, epoch)
     shelf.apply(_placed([out("a", 5), change(1, item("a")), change(0, item("gone"))], epoch))
     assert available(shelf) == [False]
+
+
+async def test_a_store_that_was_not_written_is_not_said_to_be(chain: Stores, clock: FixedClock) -> None:
+    await chain.put(Store("s1", "a", "Corner"))
+    clock.at -= 1
+    with pytest.raises(Unavailable, match="clock"):
+        await chain.put(Store("s1", "a", "Bridge"))
+    assert (await chain.get("s1")).title == "Corner"

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ray_app.clock import SystemClock
 from ray_app.content import source
 from ray_app.content.collect import Collected, Collector
 from ray_app.content.document import Kept, Status
@@ -63,6 +64,27 @@ async def test_the_next_collection_goes_on_where_one_had_enough(web: Web, desk: 
     assert (second.fetched, second.whole) == (3, True)
     assert (await desk.state(made)).etag == '"1"'
     assert sorted(p for p in web.paths() if p != "/feed") == ["/a", "/b", "/c", "/d", "/e"]
+
+
+class Slow(SystemClock):
+    """Each look at it finds that a minute has passed."""
+
+    minutes = 0
+
+    def monotonic(self) -> float:
+        self.minutes += 1
+        return self.minutes * 60.0
+
+
+async def test_many_slow_sitemaps_leave_time_for_pages(web: Web, desk: Desk) -> None:
+    made = replace(feed(web, "a", "b"), kind="sitemap", url=web.url("/index"))
+    web.pages["/index"] = Answer(sitemap([(f"/m{k}", "") for k in range(40)], index=True), "text/xml")
+    web.pages |= {f"/m{k}": Answer(sitemap([("/a", ""), ("/b", "")]), "text/xml") for k in range(40)}
+    desk.world = replace(desk.world, clock=Slow())
+    found = await desk.collect(made)
+    assert 1 <= sum(p.startswith("/m") for p in web.paths()) <= 3
+    assert found.fetched >= 1
+    assert not found.whole  # the next collection reads them again
 
 
 async def test_the_newest_come_first(web: Web, desk: Desk) -> None:

@@ -72,3 +72,33 @@ def test_small_things() -> None:
     assert plain("a  <b") == "a"
     assert time_of("2026-03-14") == 1773446400000
     assert time_of("yesterday") == 0
+
+
+@pytest.mark.parametrize(
+    "head",
+    ['<link rel="canonical" href="http://[bad/">', '<meta property="og:video" content="http://[bad/">',
+     '<meta property="og:image" content="//[bad/i.png">'],
+)  # fmt: skip
+def test_an_address_that_is_none_does_not_hurt_the_page(head: str) -> None:
+    page = article("Tea", TEA, head).replace("/pictures/front.jpg", "http://[bad/")
+    found = extract(page.encode(), "", "text/html", URL)
+    assert found.title == "Tea"
+    assert (found.canonical, found.media) == ("", ())
+
+
+@pytest.mark.parametrize("charset", ["unicode_escape", "raw_unicode_escape", "undefined", "idna", "punycode", "utf-7"])
+def test_a_codec_that_is_no_encoding_of_pages_is_not_used(charset: str) -> None:
+    """Some raise what no page may raise, one takes hours, and some make characters that cannot be written again."""
+    found = decoded(b"<p>caf\xe9 \\ud800 +2AA-</p>", charset)
+    assert "\\ud800 +2AA-" in found
+    found.encode()
+
+
+def test_a_text_that_begins_as_its_title_does_loses_no_letter() -> None:
+    page = article("Tea", ["Teapots " + p for p in TEA]).replace("<h1>Tea</h1>", "")
+    assert extract(page.encode(), "", "text/html", URL).text.startswith("Teapots The city council")
+
+
+def test_a_time_that_no_item_may_have_is_not_said() -> None:
+    assert time_of("9999-12-31") == 0
+    assert time_of("0001-01-01T00:00:00+14:00") == 0

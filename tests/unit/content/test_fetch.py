@@ -13,6 +13,7 @@ import pytest
 
 from ray_app.content.failed import FetchFailed
 from ray_app.content.fetch import Fetcher, Seen, checked, retry_after_s
+from ray_app.content.unpack import gunzip
 from tests.unit.content.conftest import Open
 from tests.web import Answer, Web, endless, moved, zipped
 
@@ -216,3 +217,23 @@ async def test_two_requests_to_a_host_are_apart_whoever_makes_them(web: Web, ope
     await asyncio.gather(*(f.get(web.url(f"/{k}", "news.test")) for k, f in enumerate((one, two, one))))
     # robots.txt and three pages at the least: four turns
     assert asyncio.get_running_loop().time() - began >= 3 * 0.2
+
+
+@pytest.mark.parametrize("to", ["http://[bad/", "//[bad", "http://a:b:c/", "http://\u00e9" + "x" * 300 + "/"])
+async def test_a_redirect_to_what_is_no_address_is_told(web: Web, fetcher: Fetcher, to: str) -> None:
+    web.pages["/a"] = moved(to.encode().decode("latin-1"))
+    assert not (await why(fetcher, web.url("/a", "news.test"))).again
+    assert web.paths() == ["/a"]
+
+
+async def test_what_an_answer_says_of_itself_can_always_be_sent_back(web: Web, fetcher: Fetcher) -> None:
+    """An ETag may hold any byte from 0x80 on; one that we cannot send is none."""
+    web.pages["/a"] = Answer(b"x", headers={"ETag": '"\u00e9"', "Last-Modified": "\u00e4"})
+    first = await fetcher.get(web.url("/a", "news.test"))
+    assert (await fetcher.get(web.url("/a", "news.test"), first.seen)).body == b"x"
+
+
+def test_a_gzip_of_very_many_members_is_refused() -> None:
+    """Each is looked for in what is left of the body: so many, and none of them holds a byte."""
+    with pytest.raises(FetchFailed, match="members"):
+        gunzip(gzip.compress(b"") * 250_000, 5_000_000)

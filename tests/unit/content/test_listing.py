@@ -12,6 +12,7 @@ from ray_app.content import source as sources
 from ray_app.content.failed import FetchFailed
 from ray_app.content.fetch import Page
 from ray_app.content.listing import Listing, read
+from ray_app.errors import InvalidField
 from tests.unit.content.pages import rss, sitemap
 
 URL = "http://news.test/list"
@@ -127,8 +128,44 @@ def test_json() -> None:
      ({"kind": "json"}, "selectors"), ({"kind": "json", "selectors": {"url": 1}}, "selectors")],
 )  # fmt: skip
 def test_a_source_with_a_wrong_field_is_refused(fields: dict[str, Any], named: str) -> None:
-    from ray_app.errors import InvalidField
-
     with pytest.raises(InvalidField) as refused:
         sources.parse("s", {"kind": "rss", "url": URL, **fields})
     assert refused.value.field == named
+
+
+BAD = "http://[bad/"
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "selectors"),
+    [("html", f"<a href='{BAD}'>1</a><a href='/b'>2</a>", {"links": "//a/@href"}),
+     ("json", f'[{{"u": "{BAD}"}}, {{"u": "/b", "m": ["{BAD}"]}}]', {"url": "u", "media": "m"}),
+     ("sitemap", f"<urlset><url><loc>{BAD}</loc></url><url><loc>/b</loc></url></urlset>", {}),
+     ("sitemap", f"http://news.test/b\n{BAD}", {}),
+     ("rss", f"<rss version='2.0'><channel><item><title>b</title><link>/b</link><enclosure url='{BAD}'/></item>"
+             f"<item><title>bad</title><link>{BAD}</link></item></channel></rss>", {})],
+)  # fmt: skip
+def test_a_link_that_is_none_does_not_hurt_the_others(kind: str, body: str, selectors: dict[str, str]) -> None:
+    (entry,) = listed(kind, body.encode(), "", "", **selectors).entries
+    assert (entry.url, entry.said.media) == ("http://news.test/b", ())
+
+
+def test_an_index_with_a_link_that_is_none_names_the_others() -> None:
+    body = f"<sitemapindex><sitemap><loc>{BAD}</loc></sitemap><sitemap><loc>/m</loc></sitemap></sitemapindex>"
+    assert listed("sitemap", body.encode()).maps == ("http://news.test/m",)
+
+
+@pytest.mark.parametrize("xpath", ["count(//a)", "true()", "$x", "no-such()"])
+def test_an_xpath_that_finds_no_links_says_so(xpath: str) -> None:
+    with pytest.raises(FetchFailed, match="cannot be read as html"):
+        listed("html", b"<a href='/b'>2</a>", links=xpath)
+
+
+def test_an_xpath_of_one_text_is_one_link() -> None:
+    (entry,) = listed("html", b"<a href='/b'>2</a><a href='/c'>3</a>", links="string(//a/@href)").entries
+    assert entry.url == "http://news.test/b"
+
+
+def test_an_xpath_with_control_characters_is_refused() -> None:
+    with pytest.raises(InvalidField, match="XPath"):
+        sources.parse("s", {"kind": "html", "url": URL, "selectors": {"links": "//a\x00"}})

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
+from ray_app.clock import FixedClock
 from ray_app.content.document import Document, Found, Kept, Status, document_id
 from ray_app.content.process import Processor
 from ray_app.errors import NotFound, Unavailable
@@ -172,3 +173,74 @@ async def test_a_page_that_is_gone_from_the_blobs_says_so(world: World) -> None:
     ended = await Processor(world, T).process(made.id)
     assert ended.status is Status.FAILED
     assert "fetch it again" in ended.error
+
+
+async def test_what_no_item_can_be_made_of_fails_for_good_with_the_reason(world: World) -> None:
+    made = Document("odd", "http://news.test/odd", Status.FETCHED, 1, said=Found(title="Odd", published_at=10**15))
+    await Kept(world.documents, world.clock, T).put(made)
+    ended = await Processor(world, T).process("odd")
+    assert ended.status is Status.FAILED
+    assert "published_at" in ended.error
+    assert await said(world) == {}
+
+
+async def test_a_page_that_breaks_the_extractor_fails_for_good(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*page: object) -> Found:
+        raise AttributeError("'NoneType' object has no attribute 'text'")
+
+    monkeypatch.setattr("ray_app.content.process.extract", broken)
+    made = await fetched(world, "tea", TEA)
+    ended = await Processor(world, T).process(made.id)
+    assert ended.status is Status.FAILED
+    assert "no attribute 'text'" in ended.error
+
+
+async def test_a_machine_whose_clock_is_late_processes_what_another_fetched(world: World) -> None:
+    made = await fetched(world, "tea", TEA)
+    late = replace(world, clock=FixedClock(world.clock.now() - 60_000))
+    await Processor(late, T).process(made.id)
+    assert (await Kept(world.documents, world.clock, T).get(made.id)).status is Status.INDEXED
+    changed = await fetched(world, "tea", GARDEN, item_id=made.id)
+    await Processor(late, T).process(changed.id)
+    versions = [v for _, v in await written(world)]
+    assert versions == sorted(set(versions))  # the item's second state is the newer one
+
+
+async def test_a_page_that_is_fetched_again_meanwhile_is_the_one_that_counts(world: World) -> None:
+    made, loop = await fetched(world, "tea", TEA), asyncio.get_running_loop()
+    newer = f"{T}/content/{made.id}/2"
+
+    class Again:
+        """Blobs during whose first look the page is fetched anew."""
+
+        remove = world.blobs.remove
+
+        def get(self, path: str) -> bytes | None:
+            if path != newer:
+                world.blobs.put(newer, article("tea", GARDEN).encode())
+                known = Kept(world.documents, world.clock, T)
+                asyncio.run_coroutine_threadsafe(known.put(replace(made, raw=newer)), loop).result(10)
+            return world.blobs.get(path)
+
+    ended = await Processor(replace(world, blobs=Again()), T).process(made.id)  # type: ignore[arg-type]
+    assert (ended.status, GARDEN[0][:40] in ended.found.text) == (Status.INDEXED, True)
+    assert (await Kept(world.documents, world.clock, T).get(made.id)).status is Status.INDEXED
+
+
+async def test_a_text_whose_first_page_has_it_no_more_is_no_copy(world: World) -> None:
+    processor = Processor(world, T)
+    first = await processor.process((await fetched(world, "tea", TEA)).id)
+    await Kept(world.documents, world.clock, T).put(replace(first, status=Status.FETCHED, said=Found(), raw="gone"))
+    assert (await processor.process(first.id)).status is Status.FAILED
+    again = await processor.process((await fetched(world, "elsewhere", TEA)).id)
+    assert again.status is Status.INDEXED
+
+
+async def written(world: World) -> list[tuple[str, int]]:
+    """Items and their versions, as the log has them."""
+    topic, found = world.settings.events.item_topic, list[tuple[str, int]]()
+    for p in range(await world.log.partitions(topic)):
+        for entry in await world.log.read(topic, p, 0, 1000):
+            one = orjson.loads(entry.body)
+            found.append((one["item"]["id"], one["item"]["version"]))
+    return found

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from ray_app.content.failed import FetchFailed
 from ray_app.content.robots import may
 from tests.unit.content.conftest import Open
 from tests.web import Answer, Web, moved
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
 
 TEXT = """
 User-agent: other
@@ -65,3 +70,35 @@ async def test_a_robots_txt_that_is_not_there_forbids_nothing_and_one_that_is_aw
         await open_fetcher().get(web.url("/a", "news.test"))
     assert failed.value.again
     assert web.paths() == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["User-agent: LemoBot\nDisallow: /a\n\nUser-agent: LemoBot\nDisallow: /b",
+     "User-agent: *\nDisallow: /a\n\nUser-agent: *\nDisallow: /b",
+     "User-agent: lemobot\n\nDisallow: /b",
+     "User-agent: other\nUser-agent: LemoBot # both\nDisallow: /b",
+     "\ufeffUSER-AGENT : *\ndisallow:/b\nSitemap: /map"],
+)  # fmt: skip
+def test_all_groups_of_an_agent_count_whatever_lines_are_between(text: str) -> None:
+    assert not may(text, "LemoBot", "http://news.test/b")
+    assert may(text, "LemoBot", "http://news.test/c")
+
+
+def test_a_name_that_is_only_like_ours_is_another() -> None:
+    assert may("User-agent: Lemo\nDisallow: /", "LemoBot", "http://news.test/b")
+    own_first = "User-agent: *\nDisallow: /\n\nUser-agent: LemoBot\nDisallow: /a"
+    assert may(own_first, "LemoBot", "http://news.test/b")
+
+
+@pytest.mark.parametrize(("rule", "fits"), [("/" + "*a" * 500 + "*b", False), ("/" + "*a" * 500 + "$", True)])
+def test_a_rule_of_many_stars_takes_no_time(rule: str, fits: bool) -> None:
+    """As a pattern with `.*` it would be tried in more ways than there is time for."""
+    assert may(f"User-agent: *\nDisallow: {rule}", "LemoBot", "http://news.test/" + "a" * 1900) is not fits
+
+
+async def test_a_long_robots_txt_is_not_kept_for_long(web: Web, open_fetcher: Open, redis: Redis) -> None:
+    """Who has a name for each page could fill Redis with them."""
+    web.pages |= {"/a": Answer(b"x"), "/robots.txt": Answer(b"# " + b"x" * 100_000, "text/plain")}
+    await open_fetcher().get(web.url("/a", "news.test"))
+    assert 0 < await redis.ttl(f"test:content:robots:http://news.test:{web.port}") <= 600

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import orjson
 import pytest
 
+from ray_app.access.keys import Keys
 from ray_app.content import retention, source
 from ray_app.content.document import Kept, Status, document_id, normal_url
 from ray_app.content.source import Sources
@@ -246,7 +248,6 @@ async def test_sync_is_every_step_and_counts_each(web: Web, tasks: TasksWorld, w
 
 
 async def test_the_house_collects_for_every_tenant(web: Web, tasks: TasksWorld, world: World) -> None:
-    from ray_app.access.keys import Keys
 
     publish(web)
     for tenant in (T, "other"):
@@ -297,7 +298,6 @@ async def test_what_is_old_goes_with_its_items(web: Web, tasks: TasksWorld, worl
     assert await retention.clean(world, T) == {"documents": 0, "items": 0}
     kept = Kept(world.documents, world.clock, T)
     old = await kept.get_many([id_of(web, p) for p in ("/tea", "/copy")])
-    from dataclasses import replace
 
     await kept.put(*(replace(d, fetched_at=1) for d in old.values()))
     assert await retention.clean(world, T) == {"documents": 2, "items": 1}

@@ -54,6 +54,15 @@ async def test_a_document_is_indexed_once_under_its_id(world: World) -> None:
     assert len(ids) == 1
 
 
+async def test_no_name_of_a_collection_is_that_of_anothers_heads(world: World) -> None:
+    for name in ("orders", "orders_heads", "heads_orders"):
+        await batch.put(world, TENANT, name, {"id": "1", "text": f"kettle of {name}"})  # type: ignore[arg-type]
+    for name in ("orders", "orders_heads", "heads_orders"):
+        into = batch.collection(world.documents, world.vectors, TENANT, name)
+        for hits in (await into.newest(5), await into.search("kettle", 5)):
+            assert [f.document.body["data"]["text"] for f in hits] == [f"kettle of {name}"]
+
+
 @pytest.mark.parametrize("name", ["", "a/b", "x" * 65, "ключ"])
 async def test_a_collection_has_a_plain_name(world: World, name: str) -> None:
     with pytest.raises(InvalidField) as e:

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ray_app.clock import FixedClock
+from ray_app.config import Tasks
 from ray_app.errors import InvalidField
 from ray_app.neural.event import DATA, parse, task_id
-from ray_app.neural.orders import behaviors
+from ray_app.neural.orders import Known, behaviors
 from ray_app.neural.search import words
+from ray_app.neural.tasks import HANDLERS
+from ray_app.tasks.queue import Queue
+from ray_app.tasks.task import Submission
 from tests.unit.make import NOW, TENANT
 from tests.unit.neural.conftest import event
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
 
 OF_TYPE: dict[str, tuple[str, dict[str, Any]]] = {
     "order.created": ("high_priority", {"order_id": "o1", "lines": [{"dish_id": "d1"}]}),
@@ -119,4 +128,25 @@ def test_what_anybody_may_send_is_an_event_or_names_a_field(type: str, data: Any
     assert parse(orjson.loads(found.entry().body), NOW) == found
     assert isinstance(words(found.data), str)
     if type.startswith(("order", "payment")):  # what was taken can be worked on
-        assert all(b.item_id in ("a", "5") for b in behaviors(TENANT, found, "o", [found]))
+        assert all(b.item_id in ("a", "5") for b in behaviors(TENANT, found, "o", Known([found], frozenset())))
+
+
+@pytest.mark.parametrize("name", ["process_neural_event", "src.core.celery_tasks.process_neural_event"])
+@pytest.mark.parametrize(
+    ("said", "queue"),
+    [({"event_type": "order.created"}, "high_priority"), ({"event_type": "dish.updated"}, "default"),
+     ({"event_type": "dish.updated", "priority": 10}, "high_priority"), ({"event_type": "new.one"}, "default"),
+     ({"event_type": "order.created", "priority": 1}, "low_priority")],
+)  # fmt: skip
+async def test_a_task_that_is_submitted_by_its_name_has_the_queue_of_its_event(
+    redis: Redis, name: str, said: dict[str, Any], queue: str
+) -> None:
+    tasks = Queue(redis, "test", Tasks(), FixedClock(NOW), HANDLERS)
+    asked = Submission(name, {"event_id": "e", "store_id": "s", **said}, TENANT)
+    (id,) = await tasks.submit(asked)
+    assert (await tasks.get(id)).queue == queue
+    (id,) = await tasks.submit(replace(asked, queue="bulk"))
+    assert (await tasks.get(id)).queue == "bulk"
+    routed = Queue(redis, "test", Tasks(routes={"process_neural_event": "processing"}), FixedClock(NOW), HANDLERS)
+    (id,) = await routed.submit(asked)
+    assert (await routed.get(id)).queue == "processing"

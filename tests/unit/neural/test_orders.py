@@ -25,7 +25,7 @@ async def come(documents: MemoryDocuments, *events: NeuralEvent) -> list[Behavio
     """What each adds as it comes."""
     found = []
     for e in events:
-        known = await orders.keep(documents, TENANT, e, "o")
+        known = await orders.keep(documents, TENANT, e, "o", NOW)
         found += orders.behaviors(TENANT, e, "o", known)
     return found
 

@@ -14,7 +14,7 @@ from ray_app.flows.item_events import Patch, Reader
 from ray_app.neural import orders, process
 from ray_app.neural.event import NeuralEvent
 from ray_app.neural.tasks import HANDLERS, Event, process_neural_event
-from ray_app.stores.base import Where
+from ray_app.stores.base import Document, Where
 from tests.unit.make import NOW, TENANT
 from tests.unit.neural.conftest import STORE, Here, World, event
 
@@ -49,6 +49,40 @@ async def test_two_runs_at_once_of_one_event_count_once(world: World) -> None:
     assert len({b.event_id for b in await world.behaviors()}) == 1
     found = await process.collection(world, TENANT).search("order created soup", 10)
     assert [f.document.id for f in found] == ["e1"]
+
+
+async def test_an_event_that_another_run_kept_meanwhile_is_still_found(world: World) -> None:
+    """It is given two rows then; the one that is written last is the one that is indexed."""
+
+    async def overtaken() -> None:
+        kept = process.collection(world, TENANT)
+        row = await world.documents.next_number(TENANT, process.KIND)
+        body = {**ORDER.body(), "effects": None, "row": row}
+        await world.documents.upsert(TENANT, kept.kind, [Document(ORDER.event_id, process.OPEN, body)])
+
+    await process.process(world, TENANT, ORDER, overtaken)
+    kept = process.collection(world, TENANT)
+    assert [f.document.id for f in await kept.newest(5)] == ["e1"]
+    assert [f.document.id for f in await kept.search("order created soup", 5)] == ["e1"]
+
+
+async def test_an_event_that_comes_late_adds_only_what_no_other_said(world: World) -> None:
+    """The flows know a repeated behaviour for minutes; a till may have been away for a day."""
+    lines = [{"dish_id": "soup"}, {"dish_id": "cake"}]
+    await run(world, ORDER)
+    await run(world, event("payment.completed", {"order_id": "o"}, "e2", NOW + 2))
+    found = await run(world, event("order.updated", {"order_id": "o", "lines": lines}, "e3", NOW + 1))
+    assert found["effects"] == [{"effect": "behaviors", "order_id": "o", "cart": 1, "purchase": 1}]
+    await run(world, event("order.updated", {"order_id": "o", "status": "paid"}, "e4", NOW + 1))
+    said = [(b.item_id, b.type) for b in await world.behaviors()]
+    assert sorted(said) == sorted((d, t) for d in ("soup", "cake") for t in ("cart", "purchase"))
+
+
+async def test_a_customer_who_is_told_late_gets_what_his_order_held(world: World) -> None:
+    await run(world, event("order.updated", {"order_id": "o", "lines": [{"dish_id": "soup"}]}, "e2", NOW))
+    await run(world, event("order.created", {"order_id": "o", "customer_id": "anna", "lines": [{"dish_id": "soup"}]},
+                           "e1", NOW - 1))  # fmt: skip
+    assert {b.user_id for b in await world.behaviors()} == {None, "anna"}
 
 
 async def test_a_dish_becomes_a_change_of_its_item(world: World) -> None:
