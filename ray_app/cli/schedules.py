@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 import typer
-from rich.table import Table
 
 from ray_app.cli.progress import console
+from ray_app.cli.tasks import folding
 from ray_app.cli.world import with_world
 from ray_app.errors import InvalidField, InvalidSettings
 
@@ -42,11 +42,11 @@ def list_schedules(json: Json = False) -> None:
         if json:
             print("\n".join(orjson.dumps(s).decode() for s in found))
             return
-        table = Table("schedule", "when", "zone", "handler", "next", "state")
+        table = folding("schedule", "when", "zone", "handler", "next (UTC)", "state")
         for s in found:
             when = s.get("cron") or f"every {s['every_s']} s"
             state = f"paused: {s['why']}" if s["paused"] else "runs"
-            table.add_row(s["id"], when, s["zone"], s["handler"], s["next"] or "never", state)
+            table.add_row(s["id"], when, s["zone"], s["handler"], (s["next"] or "never").removesuffix("Z"), state)
         console.print(table)
 
     _run(work)

@@ -275,10 +275,18 @@ def _table(json: bool, names: Iterable[str], rows: Iterable[Iterable[str]], plai
         for one in plain:
             print(orjson.dumps(one).decode())
         return
-    table = Table(*names)
+    table = folding(*names)
     for row in rows:
         table.add_row(*row)
     console.print(table)
+
+
+def folding(*names: str) -> Table:
+    """A table whose first column is whole, whatever the width: it holds what other commands are given."""
+    table = Table()
+    for place, name in enumerate(names):
+        table.add_column(name, overflow="fold", no_wrap=place == 0)
+    return table
 
 
 async def _chosen(w: World, ids: list[str] | None, every: bool) -> list[str]:

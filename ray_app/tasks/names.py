@@ -84,7 +84,7 @@ def as_json(value: Any) -> bytes:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, BaseModel):
-        return value.model_dump(mode="json")
+        return value.model_dump(mode="json", by_alias=True)  # as its class reads it
     if isinstance(value, (set, frozenset)):
         return sorted(value)
     raise TypeError(f"a result holds a {type(value).__name__}; allowed: what JSON has, pydantic models, dataclasses")
