@@ -99,7 +99,9 @@ def train(shops: Shops, plan: Plan, tell: Tell) -> Trained:
     plan.check()
     if len(shops.names) < plan.min_clients:
         raise TooFew(f"{len(shops.names)} stores are known, min_clients is {plan.min_clients}. Lower it, or add stores")
-    drawn, weights, done = np.random.default_rng(plan.seed), first(plan.seed), list[Round]()
+    # A seed that the version tells would tell its noise too, and who took part: with noise both are drawn of nothing.
+    drawn = np.random.default_rng(None if plan.privacy.noise_multiplier else plan.seed)
+    weights, done = first(plan.seed), list[Round]()
     for number in range(1, plan.rounds + 1):
         who = _asked(shops.names, plan, drawn)
         answers = shops.update(who, weights, plan.steps(number), plan.round_s)

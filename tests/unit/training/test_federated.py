@@ -144,6 +144,22 @@ def test_noise_without_a_norm_is_refused() -> None:
         FederatedAsk(noise_multiplier=1.0)
 
 
+def test_a_seed_does_not_tell_the_noise() -> None:
+    """The seed stands in the version: whoever knows it could draw the noise again, and take it off the weights."""
+    noisy, plain = Plan(rounds=2, privacy=Privacy(1.0, 1.0)), Plan(rounds=2, privacy=Privacy(1.0))
+    assert not np.array_equal(train(shops(), noisy, quiet).weights, train(shops(), noisy, quiet).weights)
+    assert np.array_equal(train(shops(), plain, quiet).weights, train(shops(), plain, quiet).weights)
+
+
+def test_a_seed_does_not_tell_who_takes_part_where_the_budget_counts_on_it() -> None:
+    asked = []
+    for _ in range(2):
+        some = Flaky(shops(10), {})
+        train(some, Plan(rounds=20, fraction=0.5, min_clients=1, privacy=Privacy(1.0, 1.0)), quiet)
+        asked.append(some.asked)
+    assert asked[0] != asked[1]
+
+
 class Flaky(Near):
     """Answers of a round only from `there[round]`, or all; what was asked is kept."""
 
