@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import pickle
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from traceback import format_exception
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from ray_app.stores.base import Document
 from ray_app.stores.sqlite import SqliteDocuments
 from ray_app.training.federated.average import Update
 from ray_app.training.federated.demand import Floats
+from ray_app.training.federated.distributed import StoreActor, StoreFailed
 from ray_app.training.federated.network import Steps
 from ray_app.training.federated.shop import Shop, sold
 from tests.ray.test_spread import alone, last_line
@@ -97,6 +100,25 @@ def orders(name: str, drawn: np.random.Generator) -> Sequence[Document]:
         })
         for day in range(200)
     ]  # fmt: skip
+
+
+def test_an_error_leaves_a_store_without_what_it_is_about(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its words may hold a line of an order, and the driver writes them into its log."""
+
+    class Spoilt(Shop):
+        def __init__(self) -> None:
+            super().__init__(self._read_own)
+
+        async def _read_own(self):  # type: ignore[no-untyped-def]
+            return int("Ann bought 3 teas")
+
+    monkeypatch.setattr(os, "nice", lambda by: 0)
+    actor = StoreActor(lambda name: Spoilt(), "s0")
+    for ask in (lambda: actor.judge(None), lambda: actor.update(np.zeros(3), Steps(1, 0.1, 0))):
+        with pytest.raises(StoreFailed, match="ValueError") as raised:
+            ask()
+        assert "Ann" not in "".join(format_exception(raised.value))
+        assert "Ann" not in repr(pickle.loads(pickle.dumps(raised.value)))
 
 
 async def test_only_weights_rows_and_losses_leave_and_who_is_lost_is_done_without(tmp_path: Path) -> None:

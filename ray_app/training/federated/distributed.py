@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 
@@ -17,6 +17,12 @@ from ray_app.training.federated.shop import Shop
 
 logger = logging.getLogger(__name__)
 Make = Callable[[str], Shop]
+T = TypeVar("T")
+
+
+class StoreFailed(Exception):
+    """A store could not answer. Of what went wrong the name of its class leaves the actor: its words may hold a line of
+    an order."""
 
 
 class StoreActor:
@@ -28,10 +34,18 @@ class StoreActor:
         self._shop = make(store_id)
 
     def update(self, weights: Floats, steps: Steps) -> Update:
-        return self._shop.update(weights, steps)
+        return _silent(lambda: self._shop.update(weights, steps))
 
     def judge(self, weights: Floats | None) -> Judged:
-        return self._shop.judge(weights)
+        return _silent(lambda: self._shop.judge(weights))
+
+
+def _silent(ask: Callable[[], T]) -> T:
+    try:
+        return ask()
+    except Exception as e:  # of whatever kind: Ray would carry it to the driver
+        name = type(e).__name__
+    raise StoreFailed(name)
 
 
 class Actors:
