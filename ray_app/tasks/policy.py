@@ -126,7 +126,8 @@ def settle(s: Standing, states: Mapping[str, State | None]) -> Standing:
         state = states.get(id)
         if state is not None and state not in ENDED:
             active.append(id)
-        failures = {State.SUCCESS: 0, State.FAILURE: failures + 1}.get(state or State.PENDING, failures)
+        # Nobody knows it any more: it was no failure, since dead letters are kept for longer than results.
+        failures = {State.SUCCESS: 0, None: 0, State.FAILURE: failures + 1}.get(state, failures)
     paused = s.paused
     if s.schedule.pause_after and failures >= s.schedule.pause_after:
         paused = paused or f"{failures} failures in a row"

@@ -118,6 +118,12 @@ def test_failures_in_a_row_pause_it_and_what_is_due_then_is_written_down() -> No
     assert settle(s, {ONE: State.FAILURE, TWO: State.REVOKED}).failures == 1  # what was cancelled did not fail
 
 
+def test_what_the_queue_has_forgotten_was_no_failure() -> None:
+    """Results are kept for a week, failures for a month: of a monthly schedule a success is seen as nothing at all."""
+    s = replace(standing((ONE, TWO), pause_after=2), failures=1)
+    assert settle(s, {ONE: None, TWO: State.FAILURE}).failures == 1
+
+
 def test_what_does_not_run_by_its_rule_is_in_the_ledger_too() -> None:
     zone, day = "America/New_York", at("2026-03-08T00:00:00Z")
     made_of = schedule(cron="30 2 * * *", zone=zone, gap="skip", exclude=["2026-03-09"], catch_up_s=10 * 86400)
