@@ -61,7 +61,8 @@ async def trigger(schedules: Schedules, id: str) -> str:
 
 async def backfill(schedules: Schedules, id: str, since: int, until: int, order: str = ORDERS[0]) -> Filled:
     """Runs what was due from `since` to `until` (ms, in the past) and did not run; exclusion dates hold. Raises
-    NotFound, and InvalidField for a span that is none, is not past, or has more than MOST_FILLED due times."""
+    NotFound, and InvalidField for a span that is none, is not past, has more than MOST_FILLED due times, or begins
+    before what the ledger knows."""
     if order not in ORDERS:
         raise InvalidField("order", order, ", ".join(ORDERS))
     if not since <= until <= schedules.clock.now():
@@ -70,6 +71,11 @@ async def backfill(schedules: Schedules, id: str, since: int, until: int, order:
 
     async def some(s: Standing) -> Change:
         nonlocal filled
+        if since < (oldest := await schedules.forgotten(id)):
+            allowed = (
+                f"{written(oldest)} or later: what ran before is not known, the ledger keeps the newest lines only "
+            )
+            raise InvalidField("from", written(since), allowed + "(scheduler.ledger_keep)")
         found = list(islice(due(s.schedule, since - 1, until), MOST_FILLED + 1))
         if len(found) > MOST_FILLED:
             raise InvalidField("to", written(until), f"a span with at most {MOST_FILLED} due times")

@@ -94,22 +94,30 @@ class Schedules:
 
     async def page(self, most: int = 100, beyond: str = "") -> list[Standing]:
         """By id, those greater than `beyond`."""
-        low = f"({beyond}" if beyond else "-"
-        names: Any = await self.redis.zrange(self.names, low, "+", bylex=True, offset=0, num=most)
-        return list((await self.find([n.decode() for n in names])).values())
+        found: list[Standing] = []
+        while len(found) < most:  # again where some could not be read
+            low = f"({beyond}" if beyond else "-"
+            names: Any = await self.redis.zrange(self.names, low, "+", bylex=True, offset=0, num=most - len(found))
+            if not names:
+                break
+            found += (await self.find([n.decode() for n in names])).values()
+            beyond = names[-1].decode()
+        return found
 
     async def put(self, schedule: Schedule) -> Standing:
-        """In the place of one with the same id. Where the times stay, so does the next one; else it is the first after
-        now. History and counts stay."""
+        """In the place of one with the same id. Where the times stay, so does the next one; else it is the first of the
+        new rule that is not past, or not decided. History and counts stay."""
         for _ in range(TRIES):
             s = (await self.find([schedule.id])).get(schedule.id)
             kept = s is not None and s.schedule.same_times(schedule)
-            first = s.next if s and kept else next((d.at for d in after(schedule, self.clock.now())), 0)
+            open_ = min(self.clock.now(), s.next - 1) if s and s.next else self.clock.now()
+            first = s.next if s and kept else next((d.at for d in after(schedule, open_)), 0)
             paused = (s.paused if s else "") if schedule.paused is None else _paused(schedule, s)
             stays = schedule.model_copy(update={"paused": None})
             version: Any = await self.redis.hget(self._state(schedule.id), "version") or 0  # of one that is unreadable
             made = replace(s, schedule=stays, next=first) if s else Standing(stays, int(version), first)
-            if await self.apply([Change(replace(made, paused=paused))]) == ["done"]:
+            failures = 0 if made.paused and not paused else made.failures  # as by resume
+            if await self.apply([Change(replace(made, paused=paused, failures=failures))]) == ["done"]:
                 return await self.get(schedule.id)
         raise Unavailable(f"schedule {schedule.id!r} changes again and again; it was not written. Try again")
 
@@ -141,6 +149,12 @@ class Schedules:
         high = "+inf" if until is None else until
         found: Any = await self.redis.zrevrangebyscore(self._ledger(id), high, since, start=0, num=most)
         return [_entry(line) for line in found]
+
+    async def forgotten(self, id: str) -> int:
+        """Lines of earlier instants (ms) than this may be gone; 0: none is."""
+        if await self.redis.zcard(self._ledger(id)) < self._keep:
+            return 0
+        return (await self.ledger(id, self._keep))[-1].at
 
     async def apply(self, changes: Iterable[Change], lease: Lease | None = None) -> list[str]:
         """For each "done", "fenced" or "changed"; each is one Lua call, and all are one round trip."""

@@ -11,7 +11,7 @@ from ray_app.operations.schedules import trouble
 from ray_app.tasks import operate
 from ray_app.tasks.policy import Why
 from ray_app.tasks.schedule import occurrence_id
-from ray_app.tasks.schedules import Fenced
+from ray_app.tasks.schedules import Fenced, Schedules
 from ray_app.tasks.task import State
 from ray_app.wiring.schedules import DEFAULTS, put_defaults
 from tests.schedules_world import START, World, at, settled
@@ -241,6 +241,51 @@ async def test_another_note_moves_no_due_time(world: World) -> None:
     await world.put(overlap="allow", note="looked at")
     await settled(world.scheduler())
     assert await world.told() == {"2026-11-28T00:01:00Z": "caught_up"}
+
+
+async def test_other_times_lose_nothing_that_is_due_and_not_decided(world: World) -> None:
+    """A jitter or a scheduler that is away leaves due times open; a change of the rule meanwhile is no reason to forget
+    those that the new rule has as well."""
+    await world.put(cron="0 * * * *", jitter_s=3600)
+    world.fixed.at = at("2026-11-28T01:00:00Z")
+    assert world.fixed.at < (await world.schedules.get("a")).wake
+    await world.put(cron="0 * * * *", jitter_s=3600, exclude=["2026-12-25"])
+    await world.pass_to(world.scheduler(), "2026-11-28T02:00:00Z")
+    assert list(await world.told())[0] == "2026-11-28T01:00:00Z"
+
+
+async def test_one_that_is_put_as_not_paused_begins_to_count_anew(world: World) -> None:
+    await world.put(handler="fails", pause_after=1)
+    scheduler = world.scheduler()
+    for minute in (1, 2):
+        await world.pass_to(scheduler, f"2026-11-28T00:0{minute}:00Z")
+        await world.tasks.work_off()
+    assert (await world.schedules.get("a")).paused
+    await world.put(handler="works", pause_after=1, paused=False)
+    await world.pass_to(scheduler, "2026-11-28T00:03:00Z")
+    assert (await world.told())["2026-11-28T00:03:00Z"] == "fired"
+
+
+async def test_a_page_is_whole_where_one_cannot_be_read(world: World) -> None:
+    for id in ("a", "b", "c", "d"):
+        await world.put(id)
+    await world.redis.hset(world.schedules._state("b"), "schedule", "another version's")
+    await world.redis.delete(world.schedules._state("c"))
+    assert [s.schedule.id for s in await world.schedules.page(2)] == ["a", "d"]
+    assert [s.schedule.id for s in await world.schedules.page(1, "a")] == ["d"]
+    assert "b, c cannot be read" in await trouble(world.schedules)
+
+
+async def test_a_backfill_runs_nothing_again_that_the_ledger_has_forgotten(world: World) -> None:
+    few = Schedules(world.redis, world.tasks.settings.stores.redis_prefix, world.clock, keep=3)
+    world.schedules = few
+    await world.put(overlap="allow")
+    scheduler = world.scheduler()
+    await world.pass_to(scheduler, "2026-11-28T00:05:00Z")
+    since, oldest = at("2026-11-28T00:01:00Z"), at("2026-11-28T00:03:00Z")
+    with pytest.raises(InvalidField, match=r"from.*2026-11-28T00:03:00Z.*scheduler\.ledger_keep"):
+        await operate.backfill(few, "a", since, world.fixed.at)
+    assert (await operate.backfill(few, "a", oldest, world.fixed.at)).ran == 3
 
 
 async def test_a_paused_one_writes_down_what_does_not_run(world: World) -> None:
