@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ray_app.access.keys import Keys
 from ray_app.catalog.tenant import SYSTEM, parse_tenant
-from ray_app.errors import Forbidden
+from ray_app.errors import Forbidden, InvalidField
 from ray_app.operations import cleanup, health, report
 from ray_app.operations.health import Look
 from ray_app.operations.pool import Pool
@@ -54,7 +54,13 @@ def handlers(pool: Pooled, cleans: Sequence[Clean] = (), looks: Looks = lambda w
         Handler(health_check, Ask, name="health_check", aliases=(f"{OLD_C}.health_check",), retry=Retry(0)),
         Handler(daily_cleanup, Ask, name="daily_cleanup", aliases=(f"{OLD_C}.daily_cleanup",)),
         Handler(clean_caches, Ask, name="cleanup-expired-cache-daily", aliases=(f"{OLD_A}.cleanup_expired_cache",)),
-        Handler(weekly_report, ReportAsk, name="weekly_report", aliases=(f"{OLD_C}.weekly_report",)),
+        Handler(
+            weekly_report,
+            ReportAsk,
+            name="weekly_report",
+            aliases=(f"{OLD_C}.weekly_report",),
+            verdicts={Forbidden: "fail", InvalidField: "fail"},
+        ),
     )
 
 

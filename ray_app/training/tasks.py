@@ -10,13 +10,15 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from ray_app.catalog.tenant import SYSTEM, parse_tenant
-from ray_app.errors import Forbidden
+from ray_app.errors import Forbidden, InvalidField, InvalidSettings
 from ray_app.tasks.running import ANSWER
 from ray_app.tasks.task import State, Submission
 from ray_app.tasks.work import Fail, Handler, Run
+from ray_app.training.federated import privacy
 from ray_app.training.federated.ask import FederatedAsk
 from ray_app.training.stores import Stores
 
+REFUSED = {Forbidden: "fail", InvalidField: "fail", InvalidSettings: "fail"}  # the next try would end alike
 Report = Mapping[str, Any]  # of one run, as training.runs tells it
 Shape = Callable[[Sequence[Report]], dict[str, Any]]
 
@@ -68,7 +70,7 @@ class Batch:
         async def call(ask: Ask, run: Run) -> dict[str, Any]:
             return await for_tenants(self.name, ask, run, lambda tenant: self._one(ask, tenant, run))
 
-        return Handler(call, self.asks, name=self.name, queue=self.queue, aliases=self.aliases)
+        return Handler(call, self.asks, name=self.name, queue=self.queue, aliases=self.aliases, verdicts=REFUSED)
 
     async def _one(self, ask: Ask, tenant: str, run: Run) -> dict[str, Any]:
         options = ask.model_dump(exclude={"tenant"}, exclude_none=True)
@@ -149,6 +151,7 @@ def built(of: Sequence[Report]) -> dict[str, Any]:
 async def federated(ask: FederatedAsk, run: Run) -> dict[str, Any]:
     """{model, version, rounds, metrics, why}; `version` None where it was refused. A task of the house needs a store
     that tells the tenant."""
+    privacy.check(ask.noise_multiplier)  # before a job is made
     tenant = run.tenant if run.tenant != SYSTEM else await _of_store(ask.store_id, run.stores)
     asked = ask.model_dump_json(exclude_defaults=True)
     last = reports(await run.job("federated", ["--tenant", tenant, "--ask", asked]))[-1]
@@ -182,5 +185,6 @@ HANDLERS: tuple[Handler, ...] = (
     Handler(
         federated, FederatedAsk, name="train_federated_model", queue="low_priority",
         aliases=("src.core.celery_tasks.train_federated_model",), positional=("store_id", "model_type"),
+        verdicts=REFUSED,
     ),
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from ray_app.tasks.work import Fail, Handler, Run
 from ray_app.training import tasks as batch
 from ray_app.training.report import Report
 from ray_app.training.runs import recorded
-from ray_app.training.tasks import BATCHES, HANDLERS, Ask, for_tenants, reports
+from ray_app.training.tasks import BATCHES, HANDLERS, REFUSED, Ask, for_tenants, reports
 from ray_app.wiring.stores import World, world
 from tests.tasks_world import TasksWorld, settings_of
 
@@ -49,7 +50,7 @@ async def one(ask: Ask, run: Run) -> dict[str, Any]:
 
 @pytest.fixture
 async def tasks(house: World) -> AsyncIterator[TasksWorld]:
-    made = TasksWorld(house.settings, (Handler(one, Ask, name="batch"),))
+    made = TasksWorld(house.settings, (Handler(one, Ask, name="batch", verdicts=REFUSED),))
     yield made
     await made.close()
 
@@ -71,7 +72,7 @@ async def test_a_tenant_works_for_itself_alone(tasks: TasksWorld) -> None:
     own, named, foreign = await done(tasks, ("one", {}), ("system", {"tenant": "two"}), ("one", {"tenant": "two"}))
     assert own.result == {"worked": "one"}
     assert named.result == {"worked": "two"}
-    assert foreign.state is State.FAILURE
+    assert (foreign.state, foreign.attempt) == (State.FAILURE, 1)  # it would not be allowed the next time either
     assert "may not work for 'two'" in foreign.error
 
 
@@ -95,6 +96,20 @@ async def test_a_job_s_reports_are_read_from_its_log(house: World, capsys: pytes
     assert batch.version([refused])["status"] == "refused"
 
 
+async def test_noise_without_the_accountant_fails_before_a_job_is_made(
+    house: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "opacus", None)
+    tasks = TasksWorld(house.settings, HANDLERS)
+    noisy = {"clip_norm": 1.0, "noise_multiplier": 1.0}
+    id = await tasks.submit("train_federated_model", noisy, tenant="one")
+    await tasks.work_off()
+    found = await tasks.queue.get(id)
+    assert (found.state, found.attempt) == (State.FAILURE, 1)
+    assert "pip install 'lemo[privacy]'" in found.error
+    await tasks.close()
+
+
 def test_a_log_without_a_report_is_a_failure() -> None:
     with pytest.raises(Fail, match="the job told no result: what is this"):
         reports("what is this")
@@ -114,3 +129,15 @@ def test_a_log_without_a_report_is_a_failure() -> None:
 def test_old_names_are_known(old: str, name: str, queue: str) -> None:
     found = Names(HANDLERS).of(old)
     assert (found.name, found.queue) == (name, queue)
+
+
+@pytest.mark.parametrize("name", [b.name for b in BATCHES])
+async def test_no_batch_handler_works_for_another_tenant(house: World, name: str) -> None:
+    tasks = TasksWorld(house.settings, HANDLERS)
+    argument = {"tenant": "two", **({"name": "d"} if name == "build-dataset" else {})}
+    id = await tasks.submit(name, argument, tenant="one")
+    await tasks.work_off()
+    found = await tasks.queue.get(id)
+    assert (found.state, found.attempt) == (State.FAILURE, 1)
+    assert "may not work for 'two'" in found.error
+    await tasks.close()

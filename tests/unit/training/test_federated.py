@@ -132,7 +132,7 @@ def test_the_budget_is_that_of_opacus_and_shrinks_with_noise_and_sampling() -> N
 
 
 def test_noise_without_the_accountant_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "opacus.accountants", None)
+    monkeypatch.setitem(sys.modules, "opacus", None)
     with pytest.raises(InvalidSettings, match=r"pip install 'lemo\[privacy\]'"):
         epsilon(1.0, 1.0, 1)
 
