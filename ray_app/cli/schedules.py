@@ -187,6 +187,8 @@ async def _of_redbeat(world: World, url: str, prefix: str, zone: str) -> list[Sc
     for one in found:
         if one.schedule is None:
             print(f"{one.name}: skipped: {one.why}")
+        elif one.left:
+            print(f"{one.name}: not taken over: {one.left}")
     return [one.schedule for one in found if one.schedule]
 
 

@@ -27,11 +27,13 @@ WRAPS = re.compile(r"^(\d+)-(\d+)(/\d+)?$")
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One entry: the schedule that it becomes, or why it cannot."""
+    """One entry: the schedule that it becomes, or why it cannot; `left`: its options, which a schedule has no place
+    for."""
 
     name: str
     schedule: Schedule | None = None
     why: str = ""
+    left: str = ""
 
 
 async def read(redis: Redis, prefix: str, zone: str, names: Names) -> list[Found]:
@@ -53,13 +55,15 @@ def _translate(
 ) -> Found:  # fmt: skip
     try:
         body = orjson.loads(definition)
+        left = ", ".join(f"{k}={v!r}" for k, v in (body.get("options") or {}).items())[:500]
+        note = f"from RedBeat entry {name}" + (f", without {left}" if left else "")
         asked = {
             "id": re.sub(r"[^A-Za-z0-9._:-]+", "-", str(body.get("name") or name)).lstrip("._:-"),
-            "paused": not body.get("enabled", True), "note": f"from RedBeat entry {name}",
+            "paused": not body.get("enabled", True), "note": note,
             "handler": body.get("task"), "argument": _argument(body, names),
             **_times(body.get("schedule"), orjson.loads(meta) if meta else {}, zone),
         }  # fmt: skip
-        return Found(name, check(parse(asked), names))
+        return Found(name, check(parse(asked), names), left=left)
     except LemoError as e:
         return Found(name, why=e.message)
     except (orjson.JSONDecodeError, AttributeError, TypeError, KeyError, ValueError) as e:

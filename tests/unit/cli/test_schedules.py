@@ -102,12 +102,17 @@ def test_redbeat_entries_are_imported_and_what_is_skipped_says_why(lemo: Lemo, r
     beat = Beat(redis_url)
     beat.save("nightly", crontab(hour=3, minute=0))
     beat.save("strange", crontab(), task="gone.thing")
+    beat.save("urgent", crontab(), options={"queue": "celery", "priority": 3, "expires": 60})
     beat.close()
     done = lemo("import", "--redbeat", redis_url, "--zone", "Europe/London")
     assert done.stdout.splitlines()[0].startswith("strange: skipped: task 'gone.thing' is unknown")
-    assert done.stdout.splitlines()[1:] == ["nightly: written"]
-    (line,) = lemo("list", "--json").stdout.splitlines()
+    left = "queue='celery', priority=3, expires=60"
+    assert done.stdout.splitlines()[1:] == [
+        f"urgent: not taken over: {left}", "nightly: written", "urgent: written",
+    ]  # fmt: skip
+    line, other = lemo("list", "--json").stdout.splitlines()
     assert (orjson.loads(line)["cron"], orjson.loads(line)["zone"]) == ("0 3 * * *", "Europe/London")
+    assert orjson.loads(other)["note"] == f"from RedBeat entry urgent, without {left}"
 
 
 @pytest.mark.parametrize("line", [("import",), ("import", "a.toml", "--redbeat", "redis://h"), ("put", "a", "handler")])
