@@ -7,6 +7,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 
+from ray_app.catalog.tenant import SYSTEM, parse_tenant
 from ray_app.errors import InvalidField
 from ray_app.tasks.due import preview
 from ray_app.tasks.names import Names, checked
@@ -23,7 +24,10 @@ NEXT = 5  # due times of a preview unless more are asked for
 
 
 def check(schedule: Schedule, names: Names) -> Schedule:
-    """Raises UnknownTask for a handler that is not there, InvalidField for an argument that it would refuse."""
+    """Raises UnknownTask for a handler that is not there, InvalidField for an argument that it would refuse and for a
+    tenant that cannot be one."""
+    if schedule.tenant != SYSTEM:
+        parse_tenant(schedule.tenant)
     checked(names.of(schedule.handler), schedule.argument)
     return schedule
 

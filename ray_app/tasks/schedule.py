@@ -18,6 +18,7 @@ CRON = (
     "*/n or a list with commas; day also L and LW, weekday also 5L (the last Friday) and 1#2 (the second Monday)"
 )
 ID = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,199}$"
+YEAR_2100 = 4_102_444_800_000
 FIRST, BOTH = "first", "both"
 TIMING = ("cron", "every_s", "anchor", "zone", "gap", "fold", "jitter_s", "exclude")
 
@@ -42,7 +43,7 @@ class Schedule(BaseModel):
     tenant: str = "system"
     cron: str | None = None
     every_s: int | None = Field(None, ge=1, le=400 * 86400)
-    anchor: int = Field(0, ge=0, multiple_of=1000)
+    anchor: int = Field(0, ge=0, le=YEAR_2100, multiple_of=1000)
     zone: str = "UTC"
     gap: Literal["skip", "shift"] = "shift"
     fold: Literal["first", "both"] | None = None

@@ -109,6 +109,7 @@ async def test_pages(operator: httpx.AsyncClient) -> None:
         ("PUT", "x", {"handler": "works", "cron": "0 2 * * *", "id": "y"}, 400, "as in the path"),
         ("PUT", "x", {"handler": "nobody", "every_s": 5}, 404, "Known: fails, works"),
         ("PUT", "x", {"handler": "works", "every_s": 5, "argument": {"n": "many"}}, 400, "valid integer"),
+        ("PUT", "x", {"handler": "works", "every_s": 5, "tenant": "Not One"}, 400, "[a-z0-9]"),
         ("PUT", "x", {"every_s": 5}, 400, "handler"),
         ("POST", "nothing/trigger", {}, 404, "schedule 'nothing' is not there"),
         ("POST", "nothing/pause", {"why": "x"}, 400, "note"),

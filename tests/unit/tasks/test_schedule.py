@@ -25,6 +25,7 @@ def schedule(**fields: Any) -> Schedule:
         ({"every_s": 60, "cron": "* * * * *"}, "cron", "cron or every_s"),
         ({"every_s": 0}, "every_s", "greater than or equal to 1"),
         ({"anchor": 1}, "anchor", "multiple of 1000"),
+        ({"every_s": 60, "anchor": 10**15}, "anchor", "less than or equal to 4102444800000"),
         ({"zone": "Mars/Olympus"}, "zone", "Europe/London"),
         ({"overlap": "queue"}, "overlap", "buffer_one"),
         ({"coalesce": "none"}, "coalesce", "latest"),
