@@ -61,6 +61,7 @@ class Events(Section):
     slate_topic: str = "slates"
     neural_topic: str = "neural-events"
     task_topic: str = "task-history"
+    alert_topic: str = "alerts"
     retention_s: int = Field(90 * 86400, ge=3600)
 
     @property

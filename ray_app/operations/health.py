@@ -9,8 +9,12 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
+import orjson
+
 from ray_app.access.keys import Keys
 from ray_app.catalog.tenant import SYSTEM
+from ray_app.errors import LemoError
+from ray_app.events.base import Entry
 from ray_app.operations.pool import Pool
 from ray_app.operations.stores import House
 from ray_app.registry.watch import EMBEDDER, RANKER
@@ -21,8 +25,10 @@ from ray_app.types import DAY_MS
 logger = logging.getLogger(__name__)
 STATUS, HEALTH, ALERTS = "status", "health", "alerts"
 TIMEOUT_S = 5.0
+MOST_UNTOLD = 1000
 OLD_DAYS = 30  # of a ranker: visitors' taste and the shop's goods have moved on
 FAILED, RECOVERED = "failed", "recovered"
+Event = dict[str, Any]
 Look = Callable[[], Awaitable[str]]  # what is wrong, "" for nothing
 
 
@@ -50,7 +56,7 @@ async def check(house: House, pool: Pool, more: Mapping[str, Look] | None = None
     same one again. `more`: further parts by name."""
     now, looks = house.clock.now(), {**_looks(house, pool), **(more or {})}
     found = dict(zip(looks, await asyncio.gather(*(_looked(look) for look in looks.values())), strict=True))
-    before = await last(house)
+    before, untold = await last(house)
     parts = {name: _part(why, before.get(name), now) for name, why in found.items()}
     alerts = [a for name, part in parts.items() if (a := _change(name, part, before.get(name), now))]
     for alert in alerts:
@@ -61,15 +67,38 @@ async def check(house: House, pool: Pool, more: Mapping[str, Look] | None = None
         await house.documents.upsert(SYSTEM, ALERTS, written)
     failed = sorted(name for name, part in parts.items() if part.why)
     status = "failing" if failed else "well"
-    body = {"status": status, "at": now, "failed": failed, "parts": {n: asdict(p) for n, p in parts.items()}}
+    body = {
+        "status": status, "at": now, "failed": failed, "parts": {n: asdict(p) for n, p in parts.items()},
+        "untold": await _tell(house, [*untold, *(_event(d) for d in written)]),
+    }  # fmt: skip
     await house.documents.upsert(SYSTEM, STATUS, [Document(HEALTH, now, body)])
     return {**body, "alerts": [asdict(a) for a in alerts]}
 
 
-async def last(house: House) -> dict[str, Part]:
-    """The verdicts of the check before, by part."""
+async def last(house: House) -> tuple[dict[str, Part], list[Event]]:
+    """The verdicts of the check before, by part, and the events that the log did not take."""
     found = await house.documents.get(SYSTEM, STATUS, HEALTH)
-    return {name: Part(**part) for name, part in found.body["parts"].items()} if found else {}
+    if found is None:
+        return {}, []
+    return {name: Part(**part) for name, part in found.body["parts"].items()}, list(found.body.get("untold", ()))
+
+
+def _event(alert: Document) -> Event:
+    return {"event_id": alert.id, "event_type": f"alert.{alert.body['state']}", **alert.body}
+
+
+async def _tell(house: House, events: list[Event]) -> list[Event]:
+    """What the log did not take, for the next check."""
+    if not events:
+        return []
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            entries = [Entry(e["part"], orjson.dumps(e)) for e in events]
+            await house.log.append(house.settings.events.alert_topic, entries)
+    except (LemoError, OSError) as e:  # TimeoutError is an OSError
+        logger.warning("alerts could not be appended", extra={"why": str(e)[:300]})
+        return events[-MOST_UNTOLD:]
+    return []
 
 
 def _part(why: str, before: Part | None, now: int) -> Part:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 
 from ray_app.clock import FixedClock
+from ray_app.errors import Unavailable
 from ray_app.events.base import Entry
 from ray_app.operations import health
 from ray_app.operations.health import ALERTS, HEALTH, STATUS, check
@@ -47,6 +50,37 @@ async def test_a_store_that_fails_and_recovers_is_one_alert_each(house: World, p
     assert await alerts(house) == [("analytics", "failed"), ("analytics", "recovered")]
     await check(away, pool)
     assert (await alerts(house))[2:] == [("analytics", "failed")]
+    await away.olap.close()
+
+
+async def events(house: World) -> list[dict[str, Any]]:
+    found = [
+        one
+        for partition in range(await house.log.partitions("alerts"))
+        for one in await house.log.read("alerts", partition, 0, 100)
+    ]
+    return [orjson.loads(one.body) for one in sorted(found, key=lambda one: one.appended_at)]
+
+
+async def test_an_alert_is_an_event_too_once_the_log_takes_it(
+    house: World, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = replace(house, olap=Olap(NOBODY, timeout_s=2))
+
+    async def refuse(topic: str, entries: object) -> None:
+        raise Unavailable("no broker answers")
+
+    monkeypatch.setattr(house.log, "append", refuse)
+    await check(away, pool)
+    monkeypatch.undo()
+    assert await events(house) == []
+    await check(house, pool)
+    await check(house, pool)
+    told = await events(house)
+    assert [(e["event_type"], e["part"]) for e in told] == [
+        ("alert.failed", "analytics"), ("alert.recovered", "analytics"),
+    ]  # fmt: skip
+    assert {e["event_id"] for e in told} == {d.id for d in await house.documents.find("system", ALERTS)}
     await away.olap.close()
 
 
