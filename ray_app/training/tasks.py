@@ -57,7 +57,7 @@ class CompactAsk(Ask):
 @dataclass(frozen=True, slots=True)
 class Batch:
     """One of the handlers: `job` is run with the ask's other fields as options, and `shape` makes the result of the
-    reports that it told."""
+    reports that it told: at least `least`, 0 where the scenarios of a tenant may name nothing to learn."""
 
     name: str
     job: str
@@ -65,6 +65,7 @@ class Batch:
     asks: type[Ask] = Ask
     queue: str = "default"
     aliases: tuple[str, ...] = field(default=())
+    least: int = 1
 
     def handler(self) -> Handler:
         async def call(ask: Ask, run: Run) -> dict[str, Any]:
@@ -75,7 +76,7 @@ class Batch:
     async def _one(self, ask: Ask, tenant: str, run: Run) -> dict[str, Any]:
         options = ask.model_dump(exclude={"tenant"}, exclude_none=True)
         said = [text for name, value in options.items() for text in (f"--{name.replace('_', '-')}", str(value))]
-        return self.shape(reports(await run.job(self.job, ["--tenant", tenant, *said])))
+        return self.shape(reports(await run.job(self.job, ["--tenant", tenant, *said]), self.least))
 
 
 async def for_tenants(name: str, ask: Ask, run: Run, one: Callable[[str], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
@@ -100,10 +101,10 @@ async def for_tenants(name: str, ask: Ask, run: Run, one: Callable[[str], Awaita
     return {"tenants": results, "failed": failed}
 
 
-def reports(log: str) -> list[Report]:
-    """Those that a job told, in order. Raises Fail for a log without one."""
+def reports(log: str, least: int = 1) -> list[Report]:
+    """Those that a job told, in order. Raises Fail for fewer than `least`."""
     found = [orjson.loads(x.removeprefix(ANSWER)) for x in log.splitlines() if x.startswith(ANSWER)]
-    if not found:
+    if len(found) < least:
         raise Fail(f"the job told no result: {log[-500:]}")
     return found
 
@@ -121,7 +122,7 @@ def version(of: Sequence[Report]) -> dict[str, Any]:
 
 def similarity(of: Sequence[Report]) -> dict[str, Any]:
     """{items, shards, versions}: of all channels."""
-    shards, items = sum(_number(r, "shards") for r in of), max(_number(r, "items") for r in of)
+    shards, items = sum(_number(r, "shards") for r in of), max((_number(r, "items") for r in of), default=0)
     return {"items": items, "shards": shards, **versions(of)}
 
 
@@ -169,13 +170,13 @@ async def _of_store(store_id: str, stores: Stores) -> str:
 BATCHES = (
     Batch("train-model-daily", "train", version, TrainAsk, "model_training", ("app.tasks.model_tasks.*",)),
     Batch("compute-item-similarity-hourly", "similarity", similarity, LearnAsk, "item_processing",
-          ("app.tasks.item_tasks.*",)),
+          ("app.tasks.item_tasks.*",), least=0),
     Batch("generate-item-vectors", "embed", vectors, Ask, "item_processing",
           ("app.tasks.item_tasks.generate_item_vectors",)),
     Batch("update-user-profiles-2hours", "profiles", users, Ask, "user_profile", ("app.tasks.user_tasks.*",)),
     Batch("precompute-recommendations-4hours", "precompute", lists, Ask, "default",
           ("app.tasks.recommendation_tasks.*",)),
-    Batch("learn-recallers", "recall", versions, LearnAsk, "model_training"),
+    Batch("learn-recallers", "recall", versions, LearnAsk, "model_training", least=0),
     Batch("evaluate-models", "evaluate", version, SliceAsk, "model_training"),
     Batch("build-dataset", "dataset", built, DatasetAsk, "model_training"),
     Batch("compact-rows", "compact", version, CompactAsk, "item_processing"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -108,6 +109,61 @@ async def test_noise_without_the_accountant_fails_before_a_job_is_made(
     assert (found.state, found.attempt) == (State.FAILURE, 1)
     assert "pip install 'lemo[privacy]'" in found.error
     await tasks.close()
+
+
+class Told:
+    """A run whose job ended well with this log; what it was asked is kept."""
+
+    def __init__(self, log: str) -> None:
+        self.tenant, self._log, self.asked = "one", log, list[tuple[str, Sequence[str]]]()
+
+    async def job(self, script: str, args: Sequence[str] = ()) -> str:
+        self.asked.append((script, args))
+        return self._log
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("learn-recallers", {"versions": {}}),
+        ("compute-item-similarity-hourly", {"items": 0, "shards": 0, "versions": {}}),
+    ],
+)
+async def test_a_tenant_whose_scenarios_name_no_such_channel_has_nothing_to_learn(
+    name: str, wanted: dict[str, Any]
+) -> None:
+    """The job goes over no channel, and ends well without a word."""
+    handler = Names(HANDLERS).of(name)
+    assert await handler.call(handler.asks(), Told("")) == wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "argument", "script", "parameters"),
+    [
+        ("learn-recallers", {"dataset": "daily"}, "recall", ["--dataset", "daily"]),
+        ("evaluate-models", {"label_days": 7}, "evaluate", ["--label-days", "7"]),
+        ("build-dataset", {"name": "daily"}, "dataset", ["--name", "daily"]),
+        ("compact-rows", {"least": 0.5}, "compact", ["--least", "0.5"]),
+        ("train-model-daily", {"policy": "shadow"}, "train", ["--label-days", "14", "--policy", "shadow"]),
+    ],
+)
+async def test_what_is_asked_is_what_the_script_takes(
+    name: str, argument: dict[str, Any], script: str, parameters: list[str]
+) -> None:
+    """The help of the real script names every option."""
+    handler, log = (
+        Names(HANDLERS).of(name),
+        'answer: {"name": "n", "version": "v", "metrics": {}, "why": "", "status": "s"}',
+    )
+    run = Told(log)
+    found = await handler.call(handler.asks(**argument), run)
+    assert found.get("version", found.get("versions")) in ("v", {"n": "v"})
+    assert run.asked == [(script, ["--tenant", "one", *parameters])]
+    line = [sys.executable, f"jobs/{script}.py", *run.asked[0][1]]
+    read = await asyncio.create_subprocess_exec(*line, "--help", stdout=asyncio.subprocess.PIPE)
+    said, _ = await read.communicate()
+    assert read.returncode == 0
+    assert all(option in said.decode() for option in run.asked[0][1] if option.startswith("--"))
 
 
 def test_a_log_without_a_report_is_a_failure() -> None:
