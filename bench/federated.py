@@ -19,6 +19,7 @@ from ray_app.training.federated.shop import Near, Shop
 
 FILE = Path(__file__).parents[2] / "shared" / "data" / "online-retail" / "online_retail.csv.gz"
 SEEDS = (0, 1, 2)
+ROUNDS = (10, 30, 100)
 Found = Mapping[str, Floats]  # forecasts of the weeks that judge, by store
 Score = tuple[float, float]  # WAPE over everything that was sold, and its mean over the stores
 Line = tuple[str, str, str, int, float]  # order, country, dish, ms, quantity
@@ -87,17 +88,21 @@ def scores(stores: Mapping[str, Sales], found: Callable[[str, Floats], Floats]) 
     return whole, float(np.mean([wape(said[name], of.sold) for name, of in rows.items()]))
 
 
+def quiet(line: str) -> None:
+    """Rounds tell nobody."""
+
+
+def alone(stores: Mapping[str, Sales], rounds: int, seed: int) -> Score:
+    """A federation of one store each."""
+    plan = Plan(rounds=rounds, seed=seed, min_clients=1)
+    own = {name: train(near({name: of}), plan, quiet).weights for name, of in stores.items()}
+    return scores(stores, lambda name, known: forecast(own[name], known))
+
+
 def figures(stores: Mapping[str, Sales], seed: int, lost: str = "Germany") -> dict[str, Score]:
-    """By name. `alone`: a federation of one store each; `alone, 30 rounds`: before it learns its few rows by heart."""
+    """By name. `alone, 30 rounds`: before it learns its few rows by heart. Noise is drawn anew in every run."""
     plan, noisy = Plan(seed=seed), Plan(seed=seed, privacy=Privacy(1.0, 0.3))
     shops = near(stores)
-
-    def quiet(line: str) -> None: ...
-
-    def alone(rounds: int) -> Score:
-        plan = Plan(rounds=rounds, seed=seed, min_clients=1)
-        own = {name: train(near({name: of}), plan, quiet).weights for name, of in stores.items()}
-        return scores(stores, lambda name, known: forecast(own[name], known))
 
     shared = {
         "central": central(stores, plan), "federated": train(shops, plan, quiet).weights,
@@ -105,19 +110,46 @@ def figures(stores: Mapping[str, Sales], seed: int, lost: str = "Germany") -> di
         "with noise 0.3": train(shops, noisy, quiet).weights,
     }  # fmt: skip
     found = {name: scores(stores, lambda _, known, w=w: forecast(w, known)) for name, w in shared.items()}
-    found |= {"alone": alone(plan.rounds), "alone, 30 rounds": alone(30)}
+    found |= {f"alone, {n} rounds": alone(stores, n, seed) for n in (plan.rounds, 30)}
     found["without a model"] = scores(stores, lambda _, known: plain(known))
     return found
 
 
+def walked(stores: Mapping[str, Sales], model: str, rounds: int, seed: int) -> Score:
+    """Of `model` after so many rounds."""
+    shops, plan = near(stores), Plan(rounds=rounds, seed=seed)
+    if model == "alone":
+        return alone(stores, rounds, seed)
+    weights = central(stores, plan) if model == "central" else train(shops, plan, quiet).weights
+    return scores(stores, lambda _, known: forecast(weights, known))
+
+
+def chosen(stores: Mapping[str, Sales]) -> dict[str, int]:
+    """By model: after how many rounds it is best in the weeks that judge in `stores`, which are not those that judge in
+    the end; by the mean of the stores, over all seeds."""
+    best = {}
+    for model in ("central", "federated", "alone"):
+        mean = {n: float(np.mean([walked(stores, model, n, seed)[1] for seed in SEEDS])) for n in ROUNDS}
+        print(f"{model}: " + ", ".join(f"{n} rounds {wape:.4f}" for n, wape in mean.items()), flush=True)
+        best[model] = min(mean, key=lambda n: mean[n])
+    return best
+
+
+def before(found: Sequence[Line], weeks_ago: int) -> dict[str, Sales]:
+    until = max(line[3] for line in found) + 1 - weeks_ago * WEEK_MS
+    stores = by_store([line for line in found if line[3] < until])
+    print(f"{weeks_ago} weeks ago, dishes by store: " + ", ".join(f"{n} {len(of.dishes)}" for n, of in stores.items()))
+    return stores
+
+
 def main() -> None:
     found = lines()
-    for weeks_ago in (0, HELD):
-        until = max(line[3] for line in found) + 1 - weeks_ago * WEEK_MS
-        stores = by_store([line for line in found if line[3] < until])
-        print(
-            f"{weeks_ago} weeks ago, dishes by store: " + ", ".join(f"{n} {len(of.dishes)}" for n, of in stores.items())
-        )
+    last, earlier = before(found, 0), before(found, HELD)
+    best = chosen(earlier)
+    print("chosen in the four weeks before, judged in the last four:")
+    tell([{f"{m}, {n} rounds": walked(last, m, n, seed) for m, n in best.items()} for seed in SEEDS])
+    for stores in (last, earlier):
+        print("of as many rounds, and with noise or a store that is lost:")
         tell([figures(stores, seed) for seed in SEEDS])
     for noise in (0.3, 1.0, 2.0):
         print(f"noise {noise}: epsilon {epsilon(noise, 1.0, Plan().rounds):.1f} at delta {DELTA:g}")

@@ -299,7 +299,8 @@ async def test_it_is_refused_where_nobody_is_or_the_store_is_another_s(house: Ho
 @pytest.mark.timeout(900)  # a minute on a quiet machine
 @pytest.mark.skipif(not FILE.exists(), reason="shared/data is not here")
 def test_on_real_orders_it_is_near_the_central_model_and_above_each_store_alone() -> None:
-    """Countries as stores, the last four weeks judge. A store that is lost in round 3 costs little."""
+    """Countries as stores, the last four weeks judge, all of 100 rounds: docs/benchmarks.md has stores alone that stop
+    earlier. A store that is lost in round 3 costs little."""
     stores = by_store(lines())
     plan, one = Plan(seed=0), Plan(seed=0, min_clients=1)
     shared = train(near(stores), plan, quiet).weights
