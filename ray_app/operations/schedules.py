@@ -28,7 +28,10 @@ def check(schedule: Schedule, names: Names) -> Schedule:
     tenant that cannot be one."""
     if schedule.tenant != SYSTEM:
         parse_tenant(schedule.tenant)
-    checked(names.of(schedule.handler), schedule.argument)
+    handler = names.of(schedule.handler)
+    if handler.house and schedule.tenant != SYSTEM:
+        raise InvalidField("tenant", schedule.tenant, f"{SYSTEM}: the work of {handler.name} is all tenants'")
+    checked(handler, schedule.argument)
     return schedule
 
 

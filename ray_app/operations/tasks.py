@@ -51,9 +51,15 @@ def handlers(pool: Pooled, cleans: Sequence[Clean] = (), looks: Looks = lambda w
         return {"deleted": sum(found.values()), **found}
 
     return (
-        Handler(health_check, Ask, name="health_check", aliases=(f"{OLD_C}.health_check",), retry=Retry(0)),
-        Handler(daily_cleanup, Ask, name="daily_cleanup", aliases=(f"{OLD_C}.daily_cleanup",)),
-        Handler(clean_caches, Ask, name="cleanup-expired-cache-daily", aliases=(f"{OLD_A}.cleanup_expired_cache",)),
+        Handler(health_check, Ask, name="health_check", aliases=(f"{OLD_C}.health_check",), retry=Retry(0), house=True),
+        Handler(daily_cleanup, Ask, name="daily_cleanup", aliases=(f"{OLD_C}.daily_cleanup",), house=True),
+        Handler(
+            clean_caches,
+            Ask,
+            name="cleanup-expired-cache-daily",
+            aliases=(f"{OLD_A}.cleanup_expired_cache",),
+            house=True,
+        ),
         Handler(
             weekly_report,
             ReportAsk,

@@ -10,13 +10,18 @@ import orjson
 import pytest
 
 from ray_app.clock import FixedClock
-from ray_app.errors import Unavailable
+from ray_app.errors import Forbidden, InvalidField, Unavailable
 from ray_app.events.base import Entry
 from ray_app.operations import health
 from ray_app.operations.health import ALERTS, HEALTH, STATUS, check
 from ray_app.operations.pool import Pool
+from ray_app.operations.schedules import check as schedule_check
+from ray_app.serving.submissions import Context
+from ray_app.serving.submissions import parse as submission
 from ray_app.stores.olap import Olap
+from ray_app.tasks.names import Names
 from ray_app.tasks.queue import Queue
+from ray_app.tasks.schedule import parse
 from ray_app.tasks.task import State, Submission
 from ray_app.types import DAY_MS
 from ray_app.wiring.handlers import HANDLERS
@@ -137,3 +142,15 @@ async def test_it_is_a_task_of_the_house(house: World, tasks: TasksWorld) -> Non
     assert found.state is State.SUCCESS, found.error
     assert found.result["status"] == "well"
     assert "may not" in (await tasks.queue.get(theirs)).error
+
+
+@pytest.mark.parametrize("name", ["health_check", "daily_cleanup", "cleanup-expired-cache-daily"])
+def test_what_keeps_the_house_is_of_no_tenant_at_any_door(name: str) -> None:
+    names = Names(HANDLERS)
+    context = Context("one", "one", names, ("default",), 0)
+    with pytest.raises(Forbidden, match="for operators"):
+        submission({"name": name}, context)
+    ours = {"id": "a", "handler": name, "every_s": 60}
+    assert schedule_check(parse(ours), names)
+    with pytest.raises(InvalidField, match="tenant is 'one'; allowed: system"):
+        schedule_check(parse({**ours, "tenant": "one"}), names)
