@@ -14,8 +14,10 @@ from ray_app.operations import cleanup, health, report
 from ray_app.operations.health import Look
 from ray_app.operations.pool import Pool
 from ray_app.operations.stores import House
+from ray_app.tasks.schedule import YEAR_2100
 from ray_app.tasks.task import State, Submission
 from ray_app.tasks.work import Fail, Handler, Retry, Run
+from ray_app.types import DAY_MS
 
 Clean = Callable[[Any], Awaitable[Mapping[str, int]]]  # of the opened World: what another subject cleans, and how much
 Pooled = Callable[[Any], Pool]  # of the opened World
@@ -32,7 +34,7 @@ class ReportAsk(Ask):
     where it is not said."""
 
     tenant: str | None = None
-    until: int | None = Field(None, ge=0)
+    until: int | None = Field(None, ge=DAY_MS, le=YEAR_2100)
 
 
 def handlers(pool: Pooled, cleans: Sequence[Clean] = (), looks: Looks = lambda w: {}) -> tuple[Handler, ...]:
@@ -78,7 +80,8 @@ async def clean_caches(ask: Ask, run: Run) -> dict[str, Any]:
 
 
 async def weekly_report(ask: ReportAsk, run: Run) -> dict[str, Any]:
-    """{report, tenant}; of the house without a tenant: {reports: {tenant: id}, failed: {tenant: why}}."""
+    """{report, tenant}; of the house without a tenant: {reports: {tenant: id}, failed: {tenant: why}}, and Fail where
+    none succeeded."""
     tenant = parse_tenant(ask.tenant) if ask.tenant is not None else run.tenant
     if run.tenant not in (SYSTEM, tenant):
         raise Forbidden(f"the task is of tenant {run.tenant!r} and may not report on {tenant!r}")
@@ -89,6 +92,9 @@ async def weekly_report(ask: ReportAsk, run: Run) -> dict[str, Any]:
     tenants = await Keys(house.documents, house.clock).tenants()
     found = await run.gather(*(Submission("weekly_report", argument, t, id=f"{run.id}.{t}") for t in tenants))
     failed = {t.tenant: t.error or t.state.value for t in found if t.state is not State.SUCCESS}
+    if failed and len(failed) == len(found):
+        why = "; ".join(f"{k}: {why[:200]}" for k, why in failed.items())
+        raise Fail(f"weekly_report succeeded for no tenant: {why}")
     return {"reports": {t.tenant: t.result["report"] for t in found if t.tenant not in failed}, "failed": failed}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import orjson
 import pytest
@@ -10,8 +12,9 @@ from ray_app.operations import report
 from ray_app.operations.report import WEEK_MS, weekly
 from ray_app.tasks.task import State
 from ray_app.types import DAY_MS
+from ray_app.wiring.handlers import HANDLERS
 from ray_app.wiring.stores import World
-from tests.tasks_world import TasksWorld
+from tests.tasks_world import NOBODY, TasksWorld, settings_of
 
 END = 1_800_000_000_000 // DAY_MS * DAY_MS
 BEHAVIORS = ("tenant", "event_id", "visitor", "item_id", "type", "occurred_at")
@@ -76,3 +79,14 @@ async def test_a_task_of_the_house_makes_one_for_each_tenant(week: World, tasks:
     assert two is not None
     assert two.body["totals"]["clicks"] == 1
     assert (await tasks.queue.get(theirs)).state is State.FAILURE
+
+
+async def test_it_fails_where_no_tenant_has_one(house: World, redis_url: str, tmp_path: Path) -> None:
+    """Else a week without reports would look well to its schedule."""
+    tasks = TasksWorld(settings_of(redis_url, tmp_path, NOBODY), HANDLERS)
+    id = await tasks.submit("weekly_report", {"until": END})
+    await tasks.work_off()
+    found = await tasks.queue.get(id)
+    assert (found.state, found.attempt) == (State.FAILURE, 1)
+    assert "weekly_report succeeded for no tenant: one: Unavailable" in found.error
+    await tasks.close()
