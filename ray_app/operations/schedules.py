@@ -85,17 +85,20 @@ def definitions(raw: Any) -> list[Schedule]:
 async def trouble(schedules: Schedules) -> str:
     """What is wrong, "" for nothing: due times that nobody decides, occurrences that the queue does not take, schedules
     that cannot be read, and those that paused themselves after failures."""
-    found, limit = [], schedules.clock.now() - LATE_MS
-    if late := await schedules.redis.zcount(schedules.due, "-inf", limit):
-        found.append(f"{late} schedules are due since more than {LATE_MS // 1000} s: no scheduler decides")
-    if stuck := await schedules.redis.zcount(schedules.outbox, "-inf", limit):
-        found.append(f"{stuck} occurrences wait for the task queue since more than {LATE_MS // 1000} s")
+    found, now, late = list[str](), schedules.clock.now(), 0
+    limit = now - LATE_MS
+    stuck = await schedules.redis.zcount(schedules.outbox, "-inf", limit)
+    if stuck := stuck + await schedules.redis.zcount(schedules.outbox, f"({now}", "+inf"):  # those tried again later
+        found.append(f"{stuck} occurrences wait for the task queue, which does not take them, or for a scheduler")
     names: Any = await schedules.redis.zrange(schedules.names, 0, -1)
     unread, beyond = {n.decode() for n in names}, ""
     while page := await schedules.page(PAGE, beyond):
         beyond = page[-1].schedule.id
         unread -= {s.schedule.id for s in page}
+        late += sum(1 for s in page if s.next and s.wake < limit)
         found += [f"{s.schedule.id} has paused itself: {s.paused}" for s in page if "failures in a row" in s.paused]
+    if late:
+        found.insert(0, f"{late} schedules are due since more than {LATE_MS // 1000} s: no scheduler decides them")
     if unread:
         found.append(f"{', '.join(sorted(unread)[:20])} cannot be read: put them again")
     return "; ".join(found[:20])

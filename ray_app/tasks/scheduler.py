@@ -26,7 +26,7 @@ from ray_app.config import Scheduler as Settings
 from ray_app.errors import InvalidField, LemoError, NotFound, Unavailable
 from ray_app.tasks.policy import ON_TIME_MS, Entry, Standing, Why, decide
 from ray_app.tasks.queue import Queue
-from ray_app.tasks.schedules import HERE, Change, Fenced, Lease, Outgoing, Schedules
+from ray_app.tasks.schedules import AGAIN_MS, HERE, Change, Fenced, Lease, Outgoing, Schedules
 from ray_app.tasks.task import State, Submission
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,6 @@ IDLE_S = 0.2  # how often it looks for changes and for work
 MOST = 100  # schedules of one turn: the first of many starts before the last is decided
 REPAIR_S = 60.0  # how often it looks for schedules that nothing would ever wake
 SENT = 200  # occurrences of one call to the queue
-AGAIN_MS = 10_000  # what could not be handed over or decided is tried again after so long
 MOST_WAIT_S = 5.0
 AWAY = (Unavailable, RedisError, OSError)
 Hook = Callable[[str], Awaitable[None]]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 HERE = Path(__file__).parent
+AGAIN_MS = 10_000  # what could not be read, handed over or decided is tried again after so long
 TRIES = 20  # of a change that another one comes before
 
 
@@ -180,10 +181,15 @@ class Schedules:
         return orjson.dumps(asked)
 
     async def outgoing(self, now: int, most: int = 200) -> dict[str, Outgoing]:
-        """What the queue has not taken, the oldest first, by the id of the occurrence."""
+        """What the queue has not taken, the oldest first, by the id of the occurrence. What cannot be read is looked at
+        again later, and holds no other up."""
         ids: Any = await self.redis.zrangebyscore(self.outbox, "-inf", now, start=0, num=most)
         bodies: Any = await self.redis.hmget(self.bodies, ids) if ids else []
-        return {id.decode(): _outgoing(id.decode(), raw) for id, raw in zip(ids, bodies, strict=True) if raw}
+        read = {id.decode(): _outgoing(id.decode(), raw) for id, raw in zip(ids, bodies, strict=True)}
+        if unread := [id for id, one in read.items() if one is None]:
+            logger.error("occurrences of the outbox are gone or cannot be read", extra={"tasks": unread[:20]})
+            await self.redis.zadd(self.outbox, dict.fromkeys(unread, now + AGAIN_MS), xx=True)
+        return {id: one for id, one in read.items() if one}
 
     async def waiting(self, ids: Sequence[str]) -> set[str]:
         """Those of `ids` that are in the outbox."""
@@ -242,9 +248,13 @@ def _out(schedule: Schedule, start: Start) -> str:
     return orjson.dumps(body).decode()
 
 
-def _outgoing(id: str, raw: bytes) -> Outgoing:
-    body = orjson.loads(raw)
-    schedule, at = body.pop("schedule"), body.pop("at")
-    cancel, behind = tuple(body.pop("cancel")), tuple(body.pop("after"))
-    asked = Submission(**body, id=id, after=behind, whatever=bool(behind), group=schedule)
+def _outgoing(id: str, raw: bytes | None) -> Outgoing | None:
+    """None for one that another version has written, or that is gone."""
+    try:
+        body = orjson.loads(raw or b"")
+        schedule, at = body.pop("schedule"), body.pop("at")
+        cancel, behind = tuple(body.pop("cancel")), tuple(body.pop("after"))
+        asked = Submission(**body, id=id, after=behind, whatever=bool(behind), group=schedule)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
     return Outgoing(schedule, at, asked, cancel)

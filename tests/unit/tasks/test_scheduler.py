@@ -218,3 +218,23 @@ async def test_one_that_cannot_be_decided_holds_no_other_up(world: World) -> Non
     await world.redis.zadd(world.schedules.due, {"a": START})
     await world.pass_to(world.scheduler(), "2026-11-28T00:02:00Z")
     assert len(await world.told("b")) == 2
+
+
+async def test_an_occurrence_that_cannot_be_read_holds_no_other_up(world: World) -> None:
+    """As a newer version writes it, which leads no more."""
+    await world.put("a")
+    await world.put("b")
+    for id, body in (("a@x", '{"what": 1}'), ("a@y", "no json")):
+        await world.redis.zadd(world.schedules.outbox, {id: 0})
+        await world.redis.hset(world.schedules.bodies, id, body)
+    await world.redis.zadd(world.schedules.outbox, {"a@gone": 0})
+    await world.pass_to(world.scheduler(), "2026-11-28T00:01:00Z")
+    assert [await world.started(id) for id in "ab"] == [["2026-11-28T00:01:00Z"]] * 2
+    assert "3 occurrences wait" in await trouble(world.schedules)
+
+
+async def test_what_is_tried_again_and_again_is_told_as_late(world: World) -> None:
+    await world.put("a")
+    await world.redis.hset(world.schedules._state("a"), "next", -START * 1000)  # a year that Python has not
+    await world.pass_to(world.scheduler(), "2026-11-28T00:04:00Z")
+    assert "1 schedules are due since more than 120 s" in await trouble(world.schedules)
