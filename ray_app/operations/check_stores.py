@@ -43,7 +43,9 @@ async def inspect(settings: Settings, running: bool, openers: Mapping[str, Open]
 
 def parts(settings: Settings, running: bool, openers: Mapping[str, Open]) -> list[Part]:
     e = settings.events
-    topics = {"event log": (*e.item_topics, e.behavior_topic, e.slate_topic, e.neural_topic, e.task_topic, e.alert_topic)}
+    topics = {
+        "event log": (*e.item_topics, e.behavior_topic, e.slate_topic, e.neural_topic, e.task_topic, e.alert_topic)
+    }
     made = []
     for name, setting in SETTINGS.items():
         url = _url(settings, setting)
