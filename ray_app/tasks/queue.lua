@@ -168,8 +168,11 @@ local function finish(f)
   redis.call('HSET', key, 'last', f.lost and '' or f.token)
   redis.call('ZREM', P .. 'leases', f.id)
   if f.line then tell_line(f.id, f.line) end
-  local t = redis.call('HMGET', key, 'queue', 'cancel')
+  local t = redis.call('HMGET', key, 'queue', 'cancel', 'following', 'tries')
   local queue, cancelled = t[1], t[2] == '1'
+  if f.lost and t[3] ~= '' and redis.call('HINCRBY', key, 'lost', 1) <= tonumber(t[4]) then -- its job goes on
+    f.outcome, f.following, f.due = 'PARKED', t[3], now + SOON
+  end
   if cancelled and (f.outcome == 'RETRY' or f.outcome == 'PENDING' or f.outcome == 'PARKED' and f.following == '') then
     close(f.id, 'REVOKED', 'cancelled', '', false)
   elseif f.outcome == 'RETRY' then
@@ -184,9 +187,7 @@ local function finish(f)
     ready(f.id, queue, true)
   elseif f.outcome == 'PARKED' then
     redis.call('HSET', key, 'owner', '', 'following', f.following, 'whatever', 1)
-    if cancelled then -- the next slot ends the job that it follows
-      ready(f.id, queue, true)
-    elseif f.following ~= '' then
+    if f.following ~= '' then -- where it is cancelled, the slot that looks next ends the job
       delay(f.id, queue, f.due)
     elseif wait_for(f.id, f.after, true) == 0 then
       ready(f.id, queue, true)
@@ -255,7 +256,7 @@ local function take(id, c)
   local attempt = goes_on and tonumber(t[4]) or tonumber(t[4]) + 1
   redis.call('HSET', key, 'owner', c.token, 'attempt', attempt, 'rated', '', 'error', '')
   if not goes_on then
-    redis.call('HSET', key, 'started_at', now, 'ended_at', 0)
+    redis.call('HSET', key, 'started_at', now, 'ended_at', 0, 'lost', 0)
     move(id, 'STARTED')
   end
   redis.call('ZADD', P .. 'leases', now + c.lease, id)
@@ -307,10 +308,11 @@ local function renew()
   return answers
 end
 
--- tell: {id, token, progress?, line?}: what a run says of itself. 1, or 0: refused. Without both it only asks.
+-- tell: {id, token, progress?, line?, following?}: what a run says of itself. 1, or 0: refused. Alone it only asks.
 local function tell()
   if not mine(ask.id, ask.token) then return 0 end
   if ask.progress then redis.call('HSET', task(ask.id), 'progress', ask.progress) end
+  if ask.following then redis.call('HSET', task(ask.id), 'following', ask.following) end
   if ask.line then tell_line(ask.id, ask.line) end
   return 1
 end
@@ -324,15 +326,11 @@ local function reap()
   redis.call('ZREMRANGEBYSCORE', P .. 'ended', '-inf', now - KEEP)
   local late = redis.call('ZRANGEBYSCORE', P .. 'leases', '-inf', '(' .. now, 'LIMIT', 0, MOST_DUE)
   for _, id in ipairs(late) do
-    local t = redis.call('HMGET', task(id), 'attempt', 'tries', 'owner', 'state', 'cancel')
-    local lost = 'its worker was lost: ' .. tostring(t[3])
+    local t = redis.call('HMGET', task(id), 'attempt', 'tries', 'owner', 'cancel')
+    local last = (tonumber(t[1]) or 0) >= (tonumber(t[2]) or 0) and t[4] ~= '1'
     redis.call('ZREM', P .. 'leases', id)
-    if t[4] ~= 'STARTED' then -- it is nobody's
-    elseif tonumber(t[1]) >= tonumber(t[2]) and t[5] ~= '1' then
-      close(id, 'FAILURE', lost, '', true)
-    else
-      finish({id = id, token = t[3], outcome = 'RETRY', error = lost, due = now, lost = true})
-    end
+    finish({id = id, token = t[3], outcome = last and 'FAILURE' or 'RETRY', due = now, result = '', dead = true,
+      lost = true, error = 'its worker was lost: ' .. tostring(t[3])})
   end
   return late
 end

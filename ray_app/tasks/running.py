@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import orjson
 
 from ray_app.config import Tasks
-from ray_app.errors import NotFound
+from ray_app.errors import NotFound, Unavailable
 from ray_app.tasks.names import Names
 from ray_app.tasks.queue import Queue
 from ray_app.tasks.task import ENDED, Submission, Task
@@ -66,6 +66,7 @@ class Running:
     def __init__(self, task: Task, tell: Tell, bench: Bench) -> None:
         self._task, self._tell, self._bench = task, tell, bench
         self._children, self._jobs = 0, 0
+        self.following = task.following  # the job that goes on while this attempt does
 
     @property
     def id(self) -> str:
@@ -149,26 +150,42 @@ class Running:
         return orjson.loads(found[-1].removeprefix(ANSWER))
 
     def stop_job(self, id: str) -> None:
-        """That there is none any more is as good."""
+        """That there is none any more is as good. Raises Parked while nobody can be asked."""
         from ray_app import cluster
 
-        with suppress(NotFound):
-            cluster.stop_job(cluster.job_client(self.stores.settings.data), id)
+        try:
+            with suppress(NotFound):
+                cluster.stop_job(cluster.job_client(self.stores.settings.data), id)
+        except (Unavailable, OSError) as e:
+            raise Parked(following=id) from e
+        self.following = ""
 
     def _follow(self, id: str, script: str, args: Sequence[str], asks: Handler | None = None) -> str:
         from ray_app import cluster  # Ray is heavy, and most slots never need it
 
-        client = cluster.job_client(self.stores.settings.data)
-        found = cluster.job_of(client, id)
+        try:
+            client = cluster.job_client(self.stores.settings.data)
+            found = cluster.job_of(client, id)
+        except (Unavailable, RuntimeError, OSError) as e:
+            if not self.following:
+                raise
+            raise Parked(following=self.following) from e  # nobody can be asked, and the job may go on
         if found is None:
             if self._task.following == id:
                 raise JobFailed(f"job {id} is gone: the cluster that ran it is another one now", value=id)
+            self._note(id)
             cluster.submit_job(client, script, args, id, *((asks.cpus, asks.gpus) if asks else ()))
         if found is None or not found.ended:
             raise Parked(following=id)
         if not found.succeeded:
             raise JobFailed(f"job {id} ended as {found.status}: {found.log[-SHOWN:]}", value=id)
         return found.log
+
+    def _note(self, id: str) -> None:
+        """Before the job begins: who takes the task over finds it, and the job may say how far it is."""
+        if not self._tell({"following": id}):
+            raise NotMine(f"task {self.id} is not this run's any more: no job is begun", value=self.id)
+        self.following = id
 
 
 def printable(text: str, most: int) -> str:

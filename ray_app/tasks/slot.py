@@ -164,11 +164,11 @@ class Slot:
             self._interrupts.alarm(limits.soft_s)
             end = self._ended_well(self._attempt(handler, task, run, token))
         except Parked as p:
-            due = int(time.time() * 1000 + LOOK_S * 1000)
-            end = {"outcome": "PARKED", "following": p.following, "after": p.after, "due": due}
+            end = _parked(p)
         except (Revoked, NotMine) as e:
             self._leave_nothing()
-            end = _end("REVOKED", _told(e)[0])
+            # One that is cancelled while it begins a job: the next look ends that too.
+            end = _parked(Parked(run.following)) if run.following else _end("REVOKED", _told(e)[0])
         except BaseException as e:  # whatever a handler raises ends its attempt, and not its slot
             self._leave_nothing()
             end = self._failed(handler, task, e)
@@ -233,6 +233,11 @@ def _told(e: BaseException) -> tuple[str, str]:
     except Exception:
         text = f"{type(e).__name__}: it cannot be printed"
     return printable(text, MOST_ERROR), printable("".join(traceback.format_exception(e))[-MOST_ERROR:], MOST_ERROR)
+
+
+def _parked(p: Parked) -> Finish:
+    due = int((time.time() + LOOK_S) * 1000)
+    return {"outcome": "PARKED", "following": p.following, "after": p.after, "due": due}
 
 
 def _end(outcome: str, error: str, result: str = "", dead: bool = False) -> Finish:
