@@ -6,6 +6,7 @@ import asyncio
 import re
 import threading
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -53,6 +54,17 @@ class Bench:
                 self._queue = Queue(s.redis, prefix, self._settings, s.clock, self._names.handlers)
         return self._queue
 
+    def begin(self, awaitable: Awaitable[T]) -> Future[T]:
+        """In the loop, whose thread SystemExit and KeyboardInterrupt would end."""
+
+        async def awaited() -> T:
+            try:
+                return await awaitable
+            except (SystemExit, KeyboardInterrupt) as e:
+                raise RuntimeError(f"a handler may not end its program: {type(e).__name__}: {e}") from e
+
+        return asyncio.run_coroutine_threadsafe(awaited(), self.loop)
+
     def close(self) -> None:
         if self._stores is not None:
             asyncio.run_coroutine_threadsafe(self._stores.close(), self.loop).result(5)
@@ -89,10 +101,7 @@ class Running:
         return self._bench.stores
 
     def wait(self, awaitable: Awaitable[T]) -> T:
-        async def waited() -> T:
-            return await awaitable
-
-        future = asyncio.run_coroutine_threadsafe(waited(), self._bench.loop)
+        future = self._bench.begin(awaitable)
         try:
             return future.result()
         except BaseException:

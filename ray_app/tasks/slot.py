@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import random
 import time
@@ -189,11 +188,7 @@ class Slot:
             with self._interrupts.open(token):
                 return handler.call(asked, run)
         thrown = Thrown(handler.call(asked, run))
-
-        async def awaited() -> Any:
-            return await thrown
-
-        future = asyncio.run_coroutine_threadsafe(awaited(), self._bench.loop)
+        future = self._bench.begin(thrown)
         while True:
             try:
                 with self._interrupts.open(token):

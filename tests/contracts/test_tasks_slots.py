@@ -122,3 +122,11 @@ async def test_a_handler_with_a_rate_starts_so_often_and_no_oftener(world: Tasks
     await world.work_off()
     started = sorted(t.started_at for t in (await world.queue.get_many(ids)).values())
     assert started[-1] - started[0] >= 14 * 50 - 20  # 20 a second
+
+
+@pytest.mark.parametrize("value", ["exit", "interrupt"])
+async def test_a_coroutine_that_ends_the_program_ends_its_attempt_alone(world: TasksWorld, value: str) -> None:
+    """Out of a loop such an exception ends its thread, and the next coroutine of the slot would wait for its limit."""
+    task = await done(world, "quits", {"value": value})
+    assert (task.state, task.attempt) == (State.FAILURE, 4)
+    assert (await done(world, "nap", {"value": 1})).result == 1

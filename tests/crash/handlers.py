@@ -197,6 +197,13 @@ def odd(ask: Ask, run: Run) -> Any:
     return {"object": object(), "large": "x" * (2 << 20), "nan": float("nan"), "set": {2, 1}}[ask.value]
 
 
+async def quits(ask: Ask, run: Run) -> None:
+    await asyncio.sleep(0)
+    if ask.value == "exit":
+        sys.exit("enough")
+    raise KeyboardInterrupt
+
+
 HANDLERS = (
     Handler(nap, Ask, retry=SOON, aliases=("old.tasks.nap",), positional=("seconds", "failures")),
     Handler(noop, Ask, retry=SOON),
@@ -219,6 +226,7 @@ HANDLERS = (
     Handler(leave, Ask, retry=SOON),
     Handler(wait_in_loop, Ask, retry=Retry(0), limits=Limits(0.5, 30.0)),
     Handler(odd, Ask, retry=Retry(0)),
+    Handler(quits, Ask, retry=SOON),
     Handler(doze, Ask, name="sleep_plain", retry=SOON),
     Handler(noop, Ask, name="slow_noop", rate=Rate(20.0)),
 )
