@@ -2,7 +2,7 @@
 -- KEYS[1] prefix   ARGV[1] operation   ARGV[2] for how long an ended task is kept (ms)   ARGV[3] JSON of the operation
 -- Above this line script.py puts MOVES: which state may follow which, as task.py has it. Keys:
 -- <prefix>:task:<id>     hash: the task            <prefix>:queue:<name>  list: ids that may begin
--- <prefix>:open          ids that have not ended, by submission
+-- <prefix>:open          ids that have not ended          <prefix>:server        hash: which Redis, since when (ms)
 -- <prefix>:delayed       ids by due time           <prefix>:leases        ids of running ones by the end of their lease
 -- <prefix>:ended, :dead  ids by end                <prefix>:deps:<id>     ids that wait for this one
 -- <prefix>:log:<id>      list: lines of its runs   <prefix>:children:<id> ids that it submitted
@@ -16,7 +16,6 @@ local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local ENDED, LAST = {SUCCESS = true, FAILURE = true, REVOKED = true}, '[\192-\255][\128-\191]*$' -- half a character
 
 local function task(id) return P .. 'task:' .. id end
-
 local function move(id, to)
   local from = redis.call('HGET', task(id), 'state')
   if not from or not MOVES[from][to] then return false end
@@ -32,6 +31,7 @@ end
 -- At the end of its queue, or at its head: what had begun before goes on first.
 local function ready(id, queue, first)
   redis.call(first and 'LPUSH' or 'RPUSH', P .. 'queue:' .. queue, id)
+  redis.call('HSET', task(id), 'ready_at', now)
   wake(queue)
 end
 
@@ -61,9 +61,8 @@ local function close(id, to, error, result, dead)
     local id, to, key = one[1], one[2], task(one[1])
     if move(id, to) then
       redis.call('HSET', key, 'ended_at', now, 'error', one[3], 'result', one[4], 'owner', '', 'following', '')
-      redis.call('ZREM', P .. 'delayed', id)
+      for _, k in ipairs({'delayed', 'open'}) do redis.call('ZREM', P .. k, id) end
       note(id)
-      redis.call('ZREM', P .. 'open', id)
       redis.call('ZADD', P .. 'ended', now, id)
       if one[5] then
         redis.call('ZADD', P .. 'dead', now, id)
@@ -276,9 +275,8 @@ local function claim(c)
   if wanted[1] == '1' then return false end
   for _ = 1, MOST_DUE do
     local queue = choose(c.pool, wanted[2] or c.queues)
-    if not queue then return false end
-    local id = redis.call('LPOP', P .. 'queue:' .. queue)
-    if take(id, c) then return id end
+    local id = queue and redis.call('LPOP', P .. 'queue:' .. queue)
+    if not id or take(id, c) then return id or false end
   end
   return false, true
 end
@@ -317,12 +315,13 @@ local function tell()
   return 1
 end
 
--- reap: {lease}: what nobody renewed goes to another worker. Nothing within one lease of the start of Redis: while it
--- was away nobody could renew. Returns the ids.
+-- reap: {lease}: what nobody renewed goes to another worker. Nothing within one lease of the first look at this Redis,
+-- which has begun, read its data or become the master: until then nobody could renew. Returns the ids.
 local function reap()
   promote() -- where all slots are busy, so that the queue's length is true
-  local up = tonumber(redis.call('INFO', 'server'):match('uptime_in_seconds:(%d+)'))
-  if up * 1000 < ask.lease then return {} end
+  local run, seen = redis.call('INFO', 'server'):match('run_id:(%w+)'), redis.call('HMGET', P .. 'server', 'run', 'at')
+  if seen[1] ~= run then redis.call('HSET', P .. 'server', 'run', run, 'at', now) end
+  if seen[1] ~= run or now - tonumber(seen[2]) < ask.lease then return {} end
   redis.call('ZREMRANGEBYSCORE', P .. 'ended', '-inf', now - KEEP)
   local late = redis.call('ZRANGEBYSCORE', P .. 'leases', '-inf', '(' .. now, 'LIMIT', 0, MOST_DUE)
   for _, id in ipairs(late) do
@@ -386,6 +385,9 @@ local function drop()
   local gone = {}
   for _, id in ipairs(ask.ids) do
     if redis.call('ZREM', P .. 'dead', id) == 1 then
+      local t = redis.call('HMGET', task(id), 'tenant', 'key')
+      local key = P .. 'idem:' .. tostring(t[1]) .. ':' .. tostring(t[2])
+      if redis.call('GET', key) == id then redis.call('DEL', key) end
       redis.call('ZREM', P .. 'ended', id)
       redis.call('DEL', task(id), P .. 'log:' .. id, P .. 'children:' .. id)
       gone[#gone + 1] = id

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 POLL_S = 0.05
 PAGE = 200
+HEAD = 16  # of a queue: what goes on is put before what is older
 MOST_TASKS = 10_000  # of one call
 MOST_MS = 253_402_300_799_999  # the year 9999
 
@@ -43,7 +44,7 @@ class PayloadTooLarge(LemoError):
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One queue: how many wait, and for how long the oldest has."""
+    """One queue: how many wait, and for how long the oldest has since it could begin or go on."""
 
     queue: str
     length: int
@@ -139,16 +140,22 @@ class Queue:
         async with self._redis.pipeline(transaction=False) as pipe:
             for name in names:
                 pipe.llen(f"{self.prefix}:queue:{name}")
-                pipe.lindex(f"{self.prefix}:queue:{name}", 0)
+                pipe.lrange(f"{self.prefix}:queue:{name}", 0, HEAD - 1)
             found = await pipe.execute()
-        heads = await self.get_many(h.decode() for h in found[1::2] if h)
+        ready = await self._ready_at({id for head in found[1::2] for id in head})
         now = self._clock.now()
-        lines = []
-        for name, n, head in zip(names, found[::2], found[1::2], strict=True):
-            first = heads.get(head.decode()) if head else None
-            waited = (now - max(first.submitted_at, first.eta)) / 1000 if first else 0.0
-            lines.append(Line(name, int(n), max(0.0, waited)))
-        return lines
+        return [
+            Line(name, int(n), max([0.0, *((now - ready[id]) / 1000 for id in head if id in ready)]))
+            for name, n, head in zip(names, found[::2], found[1::2], strict=True)
+        ]
+
+    async def _ready_at(self, ids: Collection[bytes]) -> dict[bytes, int]:
+        """Since when (ms) each could begin, or go on; without those that are forgotten."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for id in ids:
+                pipe.hget(f"{self.prefix}:task:{id.decode()}", "ready_at")
+            found: list[Any] = await pipe.execute()
+        return {id: int(at) for id, at in zip(ids, found, strict=True) if at}
 
     async def counts(self) -> Mapping[str, int]:
         """`open`, `delayed` (by ETA, retry, or a look at a job), `running`, `dead`, `unshipped` history."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +14,7 @@ from ray_app.clock import SystemClock
 from ray_app.config import Tasks
 from ray_app.tasks.queue import Queue
 from ray_app.tasks.task import ENDED, State, Submission
+from tests.services.redis import EMBEDDED, IN_MEMORY, RedisPeer
 from tests.unit.tasks.hands import Claimed, Hands
 
 
@@ -350,3 +353,47 @@ async def test_what_is_left_in_redis_of_a_task_that_was_forgotten_is_nothing(red
     persistent = {k.decode() for k in hands.redis.scan_iter() if hands.redis.ttl(k) == -1}
     lasting = {"history", "counts", "turns:general", "ended", "wake:default", hands.known.split(":", 2)[2]}
     assert {k.removeprefix(f"{hands.prefix}:") for k in persistent} <= lasting
+
+
+async def test_a_key_whose_dead_letter_was_dropped_is_free_again(queue: Queue, hands: Hands) -> None:
+    """Else a submission would be answered with the id of a task that is no more, and lost."""
+    [first] = await queue.submit(noop(key="k"))
+    hands.finish(claimed_by(hands), "FAILURE", error="broken", dead=True)
+    assert await queue.submit(noop(key="k")) == [first]
+    assert await queue.drop(first) == [first]
+    [again] = await queue.submit(noop(key="k"))
+    assert (await queue.get(again)).state is State.PENDING
+
+
+async def test_the_age_of_a_queue_counts_from_when_its_tasks_could_begin(queue: Queue, hands: Hands) -> None:
+    """And not from the submission of one that waited for others, or for its job: pools would grow for nothing."""
+    await queue.submit(noop(id="a"), noop(id="b", after=("a",)))
+    claimed = claimed_by(hands)
+    hands.redis.hset(f"{hands.prefix}:task:b", "submitted_at", now() - 3_600_000)  # an hour ago
+    assert (await queue.lengths(["default"]))[0].oldest_s == 0.0
+    hands.finish(claimed, "SUCCESS", result="1")
+    [line] = await queue.lengths(["default"])
+    assert line.length == 1
+    assert line.oldest_s < 60
+
+
+async def test_nothing_is_taken_over_within_one_lease_of_a_failover(hands: Hands, tmp_path: Path) -> None:
+    """A replica has been up for long when it becomes the master; while nobody was it nobody could renew."""
+    [id] = hands.submit(noop())
+    hands.lease_ms = 1
+    claimed_by(hands)
+    replica = RedisPeer(tmp_path, EMBEDDED, IN_MEMORY)
+    replica.start()
+    other = Hands(replica.url)
+    try:
+        other.redis.execute_command("REPLICAOF", "127.0.0.1", hands.redis.connection_pool.connection_kwargs["port"])
+        deadline = time.monotonic() + 30
+        while not other.redis.exists(f"{hands.prefix}:leases") or other.redis.info("server")["uptime_in_seconds"] < 3:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)  # a poll of another process, not a race
+        other.redis.execute_command("REPLICAOF", "NO", "ONE")
+        assert other.call("reap", {"lease": 1500}) == []
+        assert other.reap() == [id]
+    finally:
+        other.close()
+        replica.kill()
