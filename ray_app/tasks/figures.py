@@ -87,6 +87,9 @@ def of_attempts(records: Iterable[Mapping[str, Any]]) -> Iterator[Figure]:
 
 
 def _waited_ms(r: Mapping[str, Any], began: int) -> int:
+    ready = int(r.get("ready_at") or 0)  # of one that was parked: when it went on
+    if r.get("after", "{}") != "{}" and 0 < ready <= began:
+        return began - ready
     eta = int(r["eta"] or 0)  # of one that is tried again: of its next attempt
     return max(0, began - max(int(r["submitted_at"] or 0), eta if eta <= began else 0))
 

@@ -33,6 +33,9 @@ def test_an_attempt_tells_how_long_it_ran_and_waited() -> None:
         ({"eta": "1400"}, 0.1),  # it could not begin before
         ({"eta": "64000"}, 0.5),  # of its next attempt
         ({"attempt": "2"}, None),  # it waited for its retry
+        ({"after": '["a"]', "ready_at": "1450"}, 0.05),  # it waited for another
+        ({"after": "{}", "ready_at": "1450"}, 0.5),
+        ({"after": '["a"]', "ready_at": "3000"}, 0.5),  # when it went on
     ],
 )
 def test_a_wait_counts_from_when_a_task_could_begin(more: dict[str, str], waited: float | None) -> None:
