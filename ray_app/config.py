@@ -95,6 +95,7 @@ class Tasks(Section):
     retry_jitter: bool = True
     soft_limit_s: float = Field(240.0, gt=0)
     hard_limit_s: float = Field(300.0, gt=0)
+    job_limit_s: float = Field(86400.0, gt=0)
     recycle_after: int = Field(1000, ge=1)
     result_keep_s: int = Field(7 * 86400, ge=1)
     key_keep_s: int = Field(7 * 86400, ge=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
@@ -31,7 +32,7 @@ class Bench:
     opened at their first use."""
 
     def __init__(self, open_stores: Callable[[], Any], settings: Tasks, names: Names) -> None:
-        self._open_stores, self._settings, self._names = open_stores, settings, names
+        self._open_stores, self.settings, self._names = open_stores, settings, names
         self._stores: Any = None
         self._queue: Queue | None = None
         self._opening = threading.RLock()
@@ -51,7 +52,7 @@ class Bench:
             if self._queue is None:
                 s = self.stores
                 prefix = s.settings.stores.redis_prefix
-                self._queue = Queue(s.redis, prefix, self._settings, s.clock, self._names.handlers)
+                self._queue = Queue(s.redis, prefix, self.settings, s.clock, self._names.handlers)
         return self._queue
 
     def begin(self, awaitable: Awaitable[T]) -> Future[T]:
@@ -185,10 +186,19 @@ class Running:
             self._note(id)
             cluster.submit_job(client, script, args, id, *((asks.cpus, asks.gpus) if asks else ()))
         if found is None or not found.ended:
+            self._bound(id)
             raise Parked(following=id)
         if not found.succeeded:
             raise JobFailed(f"job {id} ended as {found.status}: {found.log[-SHOWN:]}", value=id)
         return found.log
+
+    def _bound(self, id: str) -> None:
+        """Ray's jobs have no limit of their own: one that hangs would be followed for ever."""
+        limit_s = self._bench.settings.job_limit_s
+        if time.time() * 1000 - self._task.started_at < limit_s * 1000:
+            return
+        self.stop_job(id)
+        raise JobFailed(f"job {id} was stopped: it had run for tasks.job_limit_s, {limit_s:g} s", value=id)
 
     def _note(self, id: str) -> None:
         """Before the job begins: who takes the task over finds it, and the job may say how far it is."""

@@ -121,3 +121,24 @@ async def test_while_the_jobs_api_is_away_the_job_goes_on_being_followed(
     task = hands.task(id)
     assert (task.state, task.attempt, task.following) == (State.STARTED, 1, f"{id}-1")
     assert hands.redis.zscore(f"{hands.prefix}:delayed", id) > now()
+
+
+async def test_a_job_that_hangs_is_stopped_after_its_limit(
+    hands: Hands, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cluster's answers are given here: a job that always runs."""
+    from ray_app import cluster
+
+    stopped: list[str] = []
+    monkeypatch.setattr(cluster, "job_client", lambda data: None)
+    monkeypatch.setattr(cluster, "job_of", lambda client, id: cluster.JobEnd("RUNNING", False, False))
+    monkeypatch.setattr(cluster, "stop_job", lambda client, id: stopped.append(id))
+    [id] = hands.submit(Submission("noop"))
+    await asyncio.to_thread(look, redis_url, tmp_path)
+    assert (hands.task(id).state, hands.task(id).following, stopped) == (State.STARTED, f"{id}-1", [])
+    hands.redis.hset(f"{hands.prefix}:task:{id}", "started_at", now() - 25 * 3600 * 1000)
+    hands.redis.zadd(f"{hands.prefix}:delayed", {id: 1})  # as if it were due
+    await asyncio.to_thread(look, redis_url, tmp_path)
+    task = hands.task(id)
+    assert (task.state, task.following, stopped) == (State.RETRY, "", [f"{id}-1"])
+    assert "tasks.job_limit_s, 86400 s" in task.error
