@@ -66,8 +66,8 @@ class Ours:
         redis = connect(self._url)
         queue = Queue(redis, self.settings.stores.redis_prefix, self.settings.tasks, SystemClock(), HANDLERS)
         began = time.perf_counter()
-        for first in range(0, n, 500):
-            await queue.submit(*(Submission(name) for _ in range(min(500, n - first))))
+        for _ in range(n):  # one a call, as the peers' producers do
+            await queue.submit(Submission(name))
         while (await queue.counts())["open"]:  # noqa: ASYNC110
             await asyncio.sleep(0.005)  # a poll of other processes, not a race
         await redis.aclose()

@@ -19,6 +19,8 @@ from tests.tasks_world import TasksWorld
 from tests.unit.content.test_tasks import T, done, id_of, publish, put
 from tests.web import Web
 
+pytestmark = pytest.mark.long
+
 
 async def test_an_hourly_source_is_due_at_an_hourly_collection(web: Web, tasks: TasksWorld, world: World) -> None:
     """The schedule's hours are not exact, and a collection takes its time."""

@@ -20,6 +20,7 @@ from tests.tasks_world import TasksWorld
 from tests.unit.content.pages import GARDEN, GERMAN, TEA, article, rss, sitemap
 from tests.web import RSS, Answer, Web, moved
 
+pytestmark = pytest.mark.long
 T = "shop"
 OLD = "atlas.scheduler.celery_tasks."
 

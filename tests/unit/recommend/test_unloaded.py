@@ -128,7 +128,7 @@ async def test_the_list_by_itself_is_what_may_be_shown_now_of_it(shop: Shop, loa
     """With the shelf and without it."""
     await listed(shop, *LISTED)
     await shop.documents.upsert(TENANT, lists.KIND, [lists.document("home", "c3", ("i7", "i30", "i3"), 8)])
-    await shop.put(replace(CALM, hidden=frozenset({"i3"})))
+    await shop.put(replace(CALM, budget_s=0.6, hidden=frozenset({"i3"})))
     await shop.parts.rules.put(TENANT, Rule("r", HIDE, (Filter("item_id", "eq", "i9"),)))
     for one in (shop, loading):
         recommender = Recommender(one.parts)

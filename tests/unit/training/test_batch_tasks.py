@@ -137,6 +137,7 @@ async def test_a_tenant_whose_scenarios_name_no_such_channel_has_nothing_to_lear
     assert await handler.call(handler.asks(), Told("")) == wanted
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "argument", "script", "parameters"),
     [
