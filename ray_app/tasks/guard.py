@@ -34,7 +34,7 @@ TICK_S, LOOK_S, BEAT_S = 0.05, 1.0, 0.25
 GRACE_S = 5.0  # a cancelled handler has this long to end
 SEEN_S = 30  # for how long a guard that ended is still shown
 _PR_SET_PDEATHSIG = 1
-HELD, LOST, CANCELLED, TOLD = 1, 0, 2, 3  # what `renew` of queue.lua answers
+LOST, CANCELLED = 0, 2  # of what `renew` of queue.lua answers; with the others all is well
 OURS = (RedisError, OSError)
 # Of a lease: for how long a slot may go on without word from Redis. One call takes a quarter of it at most: the guard
 # may be inside one when this time is over, and still stops the slot before another worker may have its task.

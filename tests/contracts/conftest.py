@@ -1,13 +1,16 @@
-"""Several processes that write to one file at once."""
+"""Several processes that write to one file at once; the task queue, and a slot's hands on it."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from ray_app.tasks.queue import Queue
+from tests.unit.tasks.hands import Hands
 
 
 def _run_at_once(source: str, file: Path, writers: int) -> None:
@@ -28,3 +31,16 @@ def _run_at_once(source: str, file: Path, writers: int) -> None:
 @pytest.fixture
 def run_at_once() -> Callable[[str, Path, int], None]:
     return _run_at_once
+
+
+@pytest.fixture
+def hands(redis_url: str) -> Iterator[Hands]:
+    made = Hands(redis_url)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+async def queue(hands: Hands) -> AsyncIterator[Queue]:
+    yield hands.queue
+    await hands.queue._redis.aclose()

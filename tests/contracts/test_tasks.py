@@ -6,7 +6,6 @@ import asyncio
 import json
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -21,19 +20,6 @@ from ray_app.tasks.work import Retry
 from tests.unit.tasks.hands import Hands
 
 DAY_MS = 86_400_000
-
-
-@pytest.fixture
-def hands(redis_url: str) -> Iterator[Hands]:
-    made = Hands(redis_url)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-async def queue(hands: Hands) -> AsyncIterator[Queue]:
-    yield hands.queue
-    await hands.queue._redis.aclose()
 
 
 def noop(**more: Any) -> Submission:

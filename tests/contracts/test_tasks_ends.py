@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,19 +15,6 @@ from ray_app.tasks.queue import Queue
 from ray_app.tasks.task import ENDED, State, Submission
 from tests.services.redis import EMBEDDED, IN_MEMORY, RedisPeer
 from tests.unit.tasks.hands import Claimed, Hands
-
-
-@pytest.fixture
-def hands(redis_url: str) -> Iterator[Hands]:
-    made = Hands(redis_url)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-async def queue(hands: Hands) -> AsyncIterator[Queue]:
-    yield hands.queue
-    await hands.queue._redis.aclose()
 
 
 def noop(**more: object) -> Submission:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,13 +19,6 @@ from ray_app.tasks.work import Handler, Run
 from ray_app.wiring.guard import trade
 from tests.tasks_world import settings_of
 from tests.unit.tasks.hands import Claimed, Hands
-
-
-@pytest.fixture
-def hands(redis_url: str) -> Iterator[Hands]:
-    made = Hands(redis_url)
-    yield made
-    made.close()
 
 
 def now() -> int:

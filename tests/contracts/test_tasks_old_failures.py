@@ -6,7 +6,7 @@ import asyncio
 import os
 import pickle
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,6 @@ from tests.conftest import RedisServer
 from tests.crash.handlers import HANDLERS
 from tests.tasks_world import TasksWorld, settings_of
 from tests.unit.tasks.hands import Hands
-
-
-@pytest.fixture
-def hands(redis_url: str) -> Iterator[Hands]:
-    made = Hands(redis_url)
-    yield made
-    made.close()
 
 
 @pytest.fixture
